@@ -103,11 +103,15 @@ class Feed:
 
 @dataclass(frozen=True, kw_only=True)
 class MartColumn:
-    """A column of a mart; `control` names what curated.fact_control_totals says of it."""
+    """A column of a mart; `control` names what curated.fact_control_totals says of it.
+
+    `is_required` is the contract's `not_null`: paging compares such columns by the index alone.
+    """
 
     name: str
     data_type: str
     description: str
+    is_required: bool = False
     control: str | None = None
     kind: Literal["money", "count"] | None = None
 
