@@ -1,0 +1,107 @@
+"""Settings, read from the environment once, so that a wrong one stops the start and not a run."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from warehouse.errors import SettingsError
+
+SIGNING_KEY_MIN_CHARACTERS = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Where the project, its data and its database are.
+
+    Without `database_url` the embedded server in `home` is meant.
+    """
+
+    project_dir: Path
+    home: Path
+    database_url: str | None = field(default=None, repr=False)
+    direct_database_url: str | None = field(default=None, repr=False)
+    api_database_url: str | None = field(default=None, repr=False)
+    api_host: str = "127.0.0.1"
+    api_port: int = 8080
+    api_workers: int = 2
+    signing_key: str | None = field(default=None, repr=False)
+    """From the environment; None means the file `signing_key_path`, which `oversight up` makes."""
+
+    @property
+    def signing_key_path(self) -> Path:
+        """The file that holds the signing key of a single host."""
+        return self.home / "signing.key"
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether the database is the embedded server."""
+        return self.database_url is None
+
+
+def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
+    """Read and check every `OVERSIGHT_*` variable; a SettingsError names the wrong one."""
+    checkout = Path(__file__).resolve().parent.parent
+    project_dir = Path(environ.get("OVERSIGHT_PROJECT_DIR") or checkout).expanduser().absolute()
+    if not (project_dir / "dbt_project.yml").is_file() and "OVERSIGHT_PROJECT_DIR" in environ:
+        raise SettingsError(
+            f"OVERSIGHT_PROJECT_DIR: {project_dir} holds no dbt_project.yml; "
+            "set it to the folder that does, or unset it to use the checkout"
+        )
+    home = Path(environ.get("OVERSIGHT_HOME") or project_dir / ".oversight").expanduser().absolute()
+    database_url = _url(environ, "OVERSIGHT_DATABASE_URL")
+    direct = _url(environ, "OVERSIGHT_DIRECT_DATABASE_URL")
+    if direct and not database_url:
+        raise SettingsError(
+            "OVERSIGHT_DIRECT_DATABASE_URL is set without OVERSIGHT_DATABASE_URL; set both or none"
+        )
+    signing_key = _secret(environ, "OVERSIGHT_SIGNING_KEY")
+    if signing_key is not None and len(signing_key) < SIGNING_KEY_MIN_CHARACTERS:
+        raise SettingsError(
+            f"OVERSIGHT_SIGNING_KEY has {len(signing_key)} characters; give it at least "
+            f"{SIGNING_KEY_MIN_CHARACTERS} random ones, such as those of `openssl rand -hex 32`"
+        )
+    return Settings(
+        project_dir=project_dir,
+        home=home,
+        database_url=database_url,
+        direct_database_url=direct,
+        api_database_url=_url(environ, "OVERSIGHT_API_DATABASE_URL"),
+        api_host=environ.get("OVERSIGHT_API_HOST") or "127.0.0.1",
+        api_port=_integer(environ, "OVERSIGHT_API_PORT", default=8080, least=1, most=65535),
+        api_workers=_integer(environ, "OVERSIGHT_API_WORKERS", default=2, least=1, most=64),
+        signing_key=signing_key,
+    )
+
+
+def _secret(environ: Mapping[str, str], name: str) -> str | None:
+    """The variable, or the content of the file that `<name>_FILE` points to; never both."""
+    file_name = f"{name}_FILE"
+    value, path = environ.get(name), environ.get(file_name)
+    if value and path:
+        raise SettingsError(f"{name} and {file_name} are both set; unset one of them")
+    if not path:
+        return value or None
+    try:
+        content = Path(path).expanduser().read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{file_name}: can't read {path}: {error}") from error
+    if not content:
+        raise SettingsError(f"{file_name}: {path} is empty; put the secret into it")
+    return content
+
+
+def _url(environ: Mapping[str, str], name: str) -> str | None:
+    url = _secret(environ, name)
+    if url is not None and not url.startswith(("postgresql://", "postgres://")):
+        raise SettingsError(
+            f"{name} is no PostgreSQL address; it looks like postgresql://user:password@host/name"
+        )
+    return url
+
+
+def _integer(environ: Mapping[str, str], name: str, *, default: int, least: int, most: int) -> int:
+    text = environ.get(name) or str(default)
+    if not text.isascii() or not text.isdigit() or not least <= int(text) <= most:
+        raise SettingsError(f"{name} is {text!r}; it must be a whole number, {least} to {most}")
+    return int(text)
