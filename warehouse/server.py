@@ -143,9 +143,7 @@ def _check_version(place: Place) -> None:
 
 def _configure(place: Place) -> None:
     path = place.data_dir / "oversight.conf"
-    text = server_sizing.configuration(
-        socket_dir=place.socket_dir.resolve(), disk=place.data_dir
-    )
+    text = server_sizing.configuration(socket_dir=place.socket_dir.resolve(), disk=place.data_dir)
     path.write_text(text, encoding="utf-8")
     place.give(path)
 

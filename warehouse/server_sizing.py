@@ -45,8 +45,9 @@ def configuration(*, socket_dir: Path, disk: Path) -> str:
         # Containers often have 64 MB there, and a parallel query then fails for lack of space.
         values["dynamic_shared_memory_type"] = "mmap"
     lines = [f"{name} = {_quoted(value)}" for name, value in values.items()]
-    return "# Written at each start; put your own settings into postgresql.conf below the include.\n" + (
-        "\n".join(lines) + "\n"
+    return (
+        "# Written at each start; put your own settings into postgresql.conf below the include.\n"
+        + ("\n".join(lines) + "\n")
     )
 
 
