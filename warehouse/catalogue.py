@@ -1,4 +1,4 @@
-"""What is declared in the dbt project: read and checked here, deployed to and read from the database."""
+"""What is declared in the dbt project: read and checked, then deployed to the database."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is declared in the dbt project, as data: the one thing that landing, refresh and API agree on."""
+"""What is declared in the dbt project, as data: what landing, refresh and API agree on."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FEEDS = ("partners", "campaigns", "spend", "events", "control_totals")
 
 
 class CatalogueError(OversightError):
-    """The declarations cannot be used; the message lists every problem with file, key and what was expected."""
+    """The declarations cannot be used; the message lists each problem with file, key and remedy."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,8 @@ class Column:
     """A declared column of a raw table.
 
     A required column holds no NULL, an optional one may be missing from an extract. `parent` is
-    `<source table>.<column>` of the same engine; the values of a `scope` column name who may see rows.
+    `<source table>.<column>` of the same engine; the values of a `scope` column name who may see
+    rows.
     """
 
     name: str
@@ -52,7 +53,7 @@ class ExtractWindow:
 
 @dataclass(frozen=True, kw_only=True)
 class AsOf:
-    """When a snapshot extract was true; `pattern` has the group `as_of`, read by `formats` in `zone`."""
+    """When a snapshot extract was true; `pattern` has the group `as_of`, an ISO time or digits."""
 
     kind: Literal["column", "file_name", "control_file"]
     column: str | None = None
@@ -123,7 +124,7 @@ class MartColumn:
 
 @dataclass(frozen=True, kw_only=True)
 class MartWindow:
-    """The time window of a read: its column, its length when the caller names none, and its limit."""
+    """The time window of a read: its column, its length unless the caller names one, its limit."""
 
     column: str
     default_days: int
@@ -135,8 +136,8 @@ class MartWindow:
 class Mart:
     """What is served under `path`: grain, schedule, limits, and who may see which rows.
 
-    `cadence` is a five-field cron line in UTC, None for a view that is always current. `keys` maps a
-    grain column to the SQL that derives it from the touched keys of facts.
+    `cadence` is a five-field cron line in UTC, None for a view that is always current. `keys` maps
+    a grain column to the SQL that derives it from the touched keys of facts.
     """
 
     name: str
