@@ -12,7 +12,7 @@ from warehouse.errors import DatabaseUnreachableError, OversightError
 from warehouse.settings import Settings
 
 CONNECT_TIMEOUT_SECONDS = 10
-_KEEPALIVE = {
+_KEEPALIVE: dict[str, Any] = {
     "keepalives": 1,
     "keepalives_idle": 30,
     "keepalives_interval": 10,
@@ -46,7 +46,7 @@ def connect(
     """
     dsn = admin_dsn(settings)
     try:
-        connection = psycopg2.connect(
+        connection: Connection = psycopg2.connect(
             dsn,
             application_name=application_name,
             connect_timeout=CONNECT_TIMEOUT_SECONDS,
@@ -73,7 +73,7 @@ def describe(dsn: str) -> str:
     """The address without its password, fit for messages and logs."""
     parts: dict[str, Any] = parse_dsn(dsn)
     kept = {key: parts[key] for key in ("host", "port", "dbname", "user") if key in parts}
-    return make_dsn(**kept)
+    return str(make_dsn(**kept))
 
 
 def _unreachable(settings: Settings, dsn: str, error: Exception) -> str:

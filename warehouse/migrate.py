@@ -7,7 +7,7 @@ on the migrating connection, which PostgreSQL drops with that connection: no loc
 
 import socket
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
@@ -57,11 +57,16 @@ class _Backend(PostgresqlBackend):  # type: ignore[misc]
         return [name for (name,) in cursor.fetchall()]
 
     @contextmanager
-    def lock(self, timeout: float = 0) -> Iterator[None]:
+    def lock(self, timeout: float = 0) -> Iterator[None]:  # noqa: ARG002
         """The advisory lock is held already by whoever uses this class."""
         yield
 
-    def apply_one(self, migration: Migration, force: bool = False, mark: bool = True) -> None:
+    def apply_one(
+        self,
+        migration: Migration,
+        force: bool = False,
+        mark: bool = True,  # noqa: ARG002
+    ) -> None:
         with self.transaction():
             migration.process_steps(self, "apply", force=force)
             self.log_migration(migration, "apply")
@@ -94,7 +99,7 @@ def migrate(settings: Settings, directory: Path = MIGRATIONS_DIR) -> list[str]:
     """Apply what is not yet applied, in order; gives back the names of what was applied."""
     with _backend(settings) as backend:
         pending = backend.to_apply(_read(directory))
-        _run(backend, pending, backend.apply_migrations_only)
+        _run(backend.apply_migrations_only, pending)
         _set_database_settings(backend.connection)
         return [migration.id for migration in pending]
 
@@ -117,7 +122,7 @@ def rollback(
                 )
             names = names[: names.index(matching[0])]
         chosen = applied.filter(lambda migration: migration.id in names)
-        _run(backend, chosen, backend.rollback_migrations)
+        _run(backend.rollback_migrations, chosen)
         return names
 
 
@@ -134,7 +139,7 @@ def _read(directory: Path) -> MigrationList:
     return found
 
 
-def _run(backend: _Backend, migrations: MigrationList, action: Any) -> None:
+def _run(action: Callable[[MigrationList], None], migrations: MigrationList) -> None:
     try:
         action(migrations)
     except psycopg2.Error as error:

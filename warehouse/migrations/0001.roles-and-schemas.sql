@@ -20,7 +20,15 @@ begin
         'oversight_owner', 'oversight_raw', 'oversight_loader', 'oversight_reader', 'oversight_api'
     ] loop
         if not (select rolsuper from pg_roles where rolname = current_user) then
-            execute format('grant %I to current_user', role_name);
+            begin
+                execute format('grant %I to current_user', role_name);
+            exception
+                -- An administrator made the roles and granted them; then there is nothing to grant.
+                when insufficient_privilege then
+                    if not pg_has_role(role_name, 'member') then
+                        raise;
+                    end if;
+            end;
         end if;
     end loop;
 end

@@ -1,0 +1,121 @@
+"""The command line. Commands import what they need when they run, so that `--help` is quick."""
+
+import click
+
+from warehouse.errors import OversightError
+
+
+class _Group(click.Group):
+    """Turns every OversightError into `error: ...` and exit status 1, in one place."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except OversightError as error:
+            click.echo(f"error: {error}", err=True)
+            ctx.exit(1)
+
+
+def _example(text: str) -> str:
+    return f"\b\nExample:\n  {text}"
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Oversight: a reporting warehouse that people and AI agents can trust."""
+
+
+@main.command(epilog=_example("oversight up"))
+def up() -> None:
+    """Start everything and serve: server, migrations, data, API and scheduler.
+
+    The first time it loads demo extracts of a simulated reporting engine. It stays in the
+    foreground; Ctrl-C stops all that it started. Run again, it continues with the same data.
+    """
+    from runner.up import serve_everything
+    from warehouse.settings import load_settings
+
+    serve_everything(load_settings(), click.echo)
+
+
+@main.command(epilog=_example("oversight deploy"))
+def deploy() -> None:
+    """Check the declarations in the dbt project and make them what is served."""
+    from warehouse.catalogue import deploy as deploy_catalogue
+    from warehouse.settings import load_settings
+
+    catalogue = deploy_catalogue(load_settings())
+    click.echo(
+        f"deployed {len(catalogue.sources)} source tables and {len(catalogue.marts)} marts, "
+        f"catalogue {catalogue.content_hash[:12]}"
+    )
+
+
+@main.group()
+def db() -> None:
+    """The database: the embedded server, its address, migrations."""
+
+
+@db.command(epilog=_example("oversight db start"))
+def start() -> None:
+    """Start the embedded server, making it first where there is none."""
+    from warehouse import server
+    from warehouse.settings import load_settings
+
+    settings = load_settings()
+    _require_embedded(settings.is_embedded)
+    server.start(settings)
+    click.echo(f"serving at {server.dsn(settings)}")
+
+
+@db.command(epilog=_example("oversight db stop"))
+def stop() -> None:
+    """Stop the embedded server; open transactions are rolled back."""
+    from warehouse import server
+    from warehouse.settings import load_settings
+
+    settings = load_settings()
+    _require_embedded(settings.is_embedded)
+    server.stop(settings)
+    click.echo("stopped")
+
+
+@db.command(epilog=_example('psql "$(oversight db url)"'))
+def url() -> None:
+    """Print how to connect as the administrator."""
+    from warehouse.database import admin_dsn
+    from warehouse.settings import load_settings
+
+    click.echo(admin_dsn(load_settings()))
+
+
+@db.command(epilog=_example("oversight db migrate"))
+def migrate() -> None:
+    """Bring the database to the newest state of the migrations and raw tables."""
+    from warehouse import migrate as migrations
+    from warehouse.settings import load_settings
+
+    applied = migrations.migrate(load_settings())
+    click.echo("\n".join(f"applied {name}" for name in applied) or "nothing to apply")
+
+
+@db.command(epilog=_example("oversight db rollback --to 0002 --yes"))
+@click.option("--to", metavar="MIGRATION", help="Keep this one and all before it; else undo all.")
+@click.option("--yes", is_flag=True, help="Don't ask.")
+def rollback(to: str | None, yes: bool) -> None:
+    """Undo migrations, newest first. What they made goes, landed data too."""
+    from warehouse import migrate as migrations
+    from warehouse.settings import load_settings
+
+    if not yes:
+        click.confirm("This deletes the data that these migrations made. Go on?", abort=True)
+    undone = migrations.rollback(load_settings(), to=to)
+    click.echo("\n".join(f"rolled back {name}" for name in undone) or "nothing to roll back")
+
+
+def _require_embedded(is_embedded: bool) -> None:
+    if not is_embedded:
+        raise OversightError(
+            "OVERSIGHT_DATABASE_URL is set, so there is no embedded server to start or stop; "
+            "unset it to use the embedded one"
+        )
