@@ -13,7 +13,7 @@ insert into metadata.instance default values;
 
 create table metadata.catalogue (
     catalogue_id bigint generated always as identity primary key,
-    content_hash text not null unique,
+    content_hash text not null,
     content jsonb not null,
     deployed_at timestamptz not null default now()
 );
@@ -99,6 +99,7 @@ create table metadata.applied_changes (
     change_id bigint not null references metadata.changes on delete cascade,
     primary key (model, change_id)
 );
+create index on metadata.applied_changes (change_id);
 comment on table metadata.applied_changes is 'Which mart has taken which change. One row per mart and change.';
 
 create table metadata.held_keys (
@@ -139,6 +140,7 @@ create table metadata.parity_verdicts (
     control_value numeric,
     difference numeric,
     tolerance numeric,
+    minor_unit numeric,
     verdict text not null check (verdict in ('ok', 'failed', 'unchecked')),
     checked_at timestamptz not null default now(),
     unique nulls not distinct (organization_id, mart, partner_id, period, metric)

@@ -1,0 +1,33 @@
+{#
+    A mart's part of before_refresh: the keys that changed facts and dimensions touch, keys withheld until now, keys that
+    a new control window covers; then out with their rows (kept aside where parity may have to put them back).
+#}
+{% macro before_mart() %}
+    {% set mart = model.config.meta.mart %}
+    {{ take_changes() }}
+    {% if is_incremental() and mart.refresh == "changed_keys" %}
+        {% set key = mart_key(model) %}
+        {{ collect_touched_keys(key) }}
+        analyze pg_temp.touched_keys;
+        {{ collect_touched_places(key) }}
+        {% set where %}
+            t.organization_id = k.organization_id
+            {% for column in key.grain %} and t.{{ column }} = k.{{ column }}{% endfor %}
+        {% endset %}
+        {% if mart.parity == "hold" %}
+            create temporary table old_rows on commit drop as
+            select t.* from {{ this }} as t join pg_temp.touched_keys as k on {{ where }};
+        {% endif %}
+        create temporary table row_counts on commit drop as
+        with deleted as (
+            delete from {{ this }} as t using pg_temp.touched_keys as k where {{ where }} returning 1
+        )
+        select count(*) as rows_deleted from deleted;
+    {% elif is_incremental() %}
+        create temporary table row_counts on commit drop as
+        with deleted as (delete from {{ this }} returning 1)
+        select count(*) as rows_deleted from deleted;
+    {% elif mart.parity == "hold" and load_relation(this) is not none %}
+        create temporary table old_rows on commit drop as select * from {{ this }};
+    {% endif %}
+{% endmacro %}

@@ -1,0 +1,19 @@
+{#
+    First pre-hook of every curated and reporting model, in its transaction: takes the model's lock, writes down once
+    what this refresh will take, and removes the rows that it will write again. after_refresh() closes the books.
+#}
+{% macro before_refresh() %}
+    {% if not execute %}
+        {# dim_date spreads a mart's key over its days; dbt has to know that marts need it #}
+        {% if model.fqn[1] == "reporting" and model.config.materialized != "view" %}{% do ref("dim_date") %}{% endif %}
+    {% elif model.config.materialized == "incremental" %}
+        select pg_advisory_xact_lock(hashtextextended('oversight:{{ model_key(this) }}', 0));
+        {% if model.config.meta.fact %}
+            {{ before_fact() }}
+        {% elif model.config.meta.dimension %}
+            {{ before_dimension() }}
+        {% elif model.config.meta.mart %}
+            {{ before_mart() }}
+        {% endif %}
+    {% endif %}
+{% endmacro %}

@@ -1,0 +1,45 @@
+{#
+    The mart's version, time of refresh and data_through per organization. data_through is the least, over the tables
+    whose records the mart counts, of the newest extract time that it holds; parents and control totals do not count.
+
+    Arguments:
+        is_partial: whether only touched keys were written
+#}
+{% macro record_versions(is_partial) %}
+    {% set own = model_key(this) %}
+    {% set counted = [] %}
+    {% for parent in lineage(model)["models"]
+        if parent.config.meta.fact and parent.config.meta.fact.feed != "control_totals" %}
+        {% for node in feed_models(parent.config.meta.fact.feed) %}
+            {% set table = feed_source(node) %}
+            {% do counted.append("('" ~ table.source_name ~ "', '" ~ table.name ~ "')") %}
+        {% endfor %}
+    {% endfor %}
+    with through as (
+        select organization_id, min(extracted_through) as data_through
+        from (
+            select t.organization_id, t.engine, t.source_table, max(t.extracted_through) as extracted_through
+            from metadata.batch_tables as t
+            join metadata.applied_batches as a on a.model = '{{ own }}' and a.batch_id = t.batch_id
+            {% if counted %}where (t.engine, t.source_table) in ({{ counted | join(", ") }}){% endif %}
+            group by t.organization_id, t.engine, t.source_table
+        ) as tables
+        group by organization_id
+    )
+    insert into metadata.data_versions as v (model, organization_id, data_through)
+    select '{{ own }}', organization_id, data_through from through
+    on conflict (model, organization_id) do update
+    set
+        data_through = excluded.data_through,
+        last_refresh_at = excluded.last_refresh_at,
+        version = v.version + (
+            {% if is_partial %}
+                exists (select from pg_temp.touched_keys as k where k.organization_id = v.organization_id)
+            {% else %}
+                true
+            {% endif %}
+        )::int;
+    {% if target.name in ["embedded", "prod"] %}
+        select pg_notify('oversight_data', '{{ own }}');
+    {% endif %}
+{% endmacro %}

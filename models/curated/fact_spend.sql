@@ -1,0 +1,33 @@
+-- One row per spend record of an engine. Refreshed by record: what a batch touched is taken out and written again.
+{{
+    config(
+        indexes=[
+            {"columns": ["record_key"], "unique": true},
+            {"columns": ["organization_id", "partner_id", "day"]},
+            {"columns": ["organization_id", "campaign_id"]},
+        ],
+    )
+}}
+
+with records as (
+    select * from {{ ref("int_spend__unioned") }}
+),
+
+final as (
+    select
+        organization_id,
+        record_key,
+        partner_id,
+        campaign_id,
+        day,
+        spend_amount,
+        clicks,
+        impressions,
+        occurred_at
+    from records
+    {% if is_incremental() %}
+        where record_key = any(array(select t.record_key from pg_temp.touched_records as t))
+    {% endif %}
+)
+
+select * from final

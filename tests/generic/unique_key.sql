@@ -1,0 +1,12 @@
+{#
+    Passes when no two rows have the same values in `columns` and none of these is NULL. Returns the failing keys.
+
+    Arguments:
+        columns: names of the key's columns
+#}
+{% test unique_key(model, columns) %}
+    select {{ columns | join(", ") }}, count(*) as copies
+    from {{ model }}
+    group by {{ columns | join(", ") }}
+    having count(*) > 1 or ({% for column in columns %}{{ column }} is null{{ " or " if not loop.last }}{% endfor %})
+{% endtest %}
