@@ -1,8 +1,8 @@
 """Migrations of what dbt does not own: plain SQL files, each with its way back, run by yoyo.
 
 Every migration and the note that it is applied are one transaction, so that a killed process
-leaves either both or none; yoyo alone commits them apart. Its lock is replaced by an advisory lock
-on the migrating connection, which PostgreSQL drops with that connection: no lock outlives its owner.
+leaves either both or none; yoyo alone commits them apart. Its lock is replaced by an advisory
+lock on the migrating connection, which PostgreSQL drops with it: no lock outlives its owner.
 """
 
 import socket
@@ -38,7 +38,7 @@ log = structlog.get_logger(__name__)
 
 
 class _Backend(PostgresqlBackend):  # type: ignore[misc]
-    """yoyo on one given connection, with our lock and with applying and noting in one transaction."""
+    """yoyo on one given connection; applying and noting are one transaction."""
 
     schema = SCHEMA
 
@@ -57,16 +57,11 @@ class _Backend(PostgresqlBackend):  # type: ignore[misc]
         return [name for (name,) in cursor.fetchall()]
 
     @contextmanager
-    def lock(self, timeout: float = 0) -> Iterator[None]:  # noqa: ARG002
+    def lock(self, timeout: float = 0) -> Iterator[None]:
         """The advisory lock is held already by whoever uses this class."""
         yield
 
-    def apply_one(
-        self,
-        migration: Migration,
-        force: bool = False,
-        mark: bool = True,  # noqa: ARG002
-    ) -> None:
+    def apply_one(self, migration: Migration, force: bool = False, mark: bool = True) -> None:
         with self.transaction():
             migration.process_steps(self, "apply", force=force)
             self.log_migration(migration, "apply")

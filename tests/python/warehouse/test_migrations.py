@@ -5,12 +5,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg2
 import pytest
 
-from clusters import PROJECT_DIR, Cluster
+from clusters import PROJECT_DIR, Cluster, start_cluster, stop_cluster
 from warehouse import database, migrate
 from warehouse.errors import MigrationError
 from warehouse.settings import Settings
@@ -18,7 +19,8 @@ from warehouse.settings import Settings
 SCHEMAS = ("staging", "curated", "reporting", "metadata")
 FILL = """
     insert into metadata.batches (engine, status, path) values ('oversight', 'landed', '/data');
-    insert into metadata.batch_tables (batch_id, engine, source_table, organization_id, extracted_through)
+    insert into metadata.batch_tables
+        (batch_id, engine, source_table, organization_id, extracted_through)
         select batch_id, engine, 'spend', 'default', now() from metadata.batches;
     insert into metadata.applied_batches (model, batch_id)
         select 'fact_spend', batch_id from metadata.batches;
@@ -34,14 +36,24 @@ FILL = """
 """
 
 
-@pytest.fixture(params=["superuser", "plain login"])
-def owned(request: pytest.FixtureRequest, server: Cluster) -> Settings:
-    """An empty database and the login that owns it: postgres, or one with CREATEROLE alone."""
-    user = "postgres"
-    if request.param == "plain login":
-        user = f"plain_{server.version}_{id(request)}"
-        server.run(f"create role {user} login createrole")
-    return server.settings_for(server.create_database(owner=user), user)
+@pytest.fixture(scope="module", params=["superuser", "plain login"])
+def login(request: pytest.FixtureRequest, server: Cluster) -> Iterator[tuple[Cluster, str]]:
+    """A server where one login made the roles: postgres, or one with CREATEROLE alone."""
+    if request.param == "superuser":
+        yield server, "postgres"
+        return
+    own = start_cluster(server.version)
+    assert own is not None
+    own.run("create role plain login createrole")
+    yield own, "plain"
+    stop_cluster(own)
+
+
+@pytest.fixture
+def owned(login: tuple[Cluster, str]) -> Settings:
+    """An empty database that the login owns."""
+    cluster, user = login
+    return cluster.settings_for(cluster.create_database(owner=user), user)
 
 
 def _execute(settings: Settings, statement: str) -> list[tuple[object, ...]]:
@@ -62,9 +74,9 @@ def _names(server: Cluster) -> list[tuple[object, ...]]:
 
 class TestUpAndDown:
     def test_up_down_up_on_filled_tables_gives_the_same_schema(
-        self, server: Cluster, owned: Settings
+        self, login: tuple[Cluster, str], owned: Settings
     ) -> None:
-        name = Cluster.name_of(owned)
+        server, name = login[0], Cluster.name_of(owned)
         applied = migrate.migrate(owned)
         assert applied, "nothing was migrated"
         first = server.dump(name)
@@ -77,9 +89,9 @@ class TestUpAndDown:
         assert "oversight_" not in down, "something still names a role"
 
     def test_every_single_step_down_and_up_gives_the_same_schema(
-        self, server: Cluster, owned: Settings
+        self, login: tuple[Cluster, str], owned: Settings
     ) -> None:
-        name = Cluster.name_of(owned)
+        server, name = login[0], Cluster.name_of(owned)
         applied = migrate.migrate(owned)
         first = server.dump(name)
         for step in reversed(range(len(applied) - 1)):
@@ -88,7 +100,10 @@ class TestUpAndDown:
             migrate.migrate(owned)
             assert server.dump(name) == first, f"after rolling back to {applied[step]}"
 
-    def test_migrating_again_changes_nothing(self, server: Cluster, owned: Settings) -> None:
+    def test_migrating_again_changes_nothing(
+        self, login: tuple[Cluster, str], owned: Settings
+    ) -> None:
+        server = login[0]
         migrate.migrate(owned)
         first = server.dump(Cluster.name_of(owned))
         assert migrate.migrate(owned) == []
@@ -103,9 +118,11 @@ class TestUpAndDown:
 
 class TestRoles:
     def test_rollback_keeps_the_roles_that_another_database_uses(
-        self, server: Cluster, owned: Settings
+        self, login: tuple[Cluster, str], owned: Settings
     ) -> None:
-        other = server.migrated_database()
+        server, user = login
+        other = server.settings_for(server.create_database(owner=user), user)
+        migrate.migrate(other)
         before = _names(server)
         migrate.migrate(owned)
         migrate.rollback(owned)
