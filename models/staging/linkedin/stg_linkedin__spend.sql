@@ -1,0 +1,29 @@
+{% macro spend_feed__linkedin() %}{{ ref("stg_linkedin__spend") }}{% endmacro %}
+
+-- One row per campaign and day. The account comes from the campaign; days without delivery have no cost.
+
+with reports as (
+    select * from {{ newest_records(source("linkedin", "ad_analytics_by_campaign")) }} as versions
+),
+
+campaigns as (
+    select * from {{ newest_records(source("linkedin", "ad_campaign_history")) }} as versions
+),
+
+final as (
+    select
+        reports.organization_id,
+        reports.record_key,
+        {{ reporting_midnight("reports.day") }} as occurred_at,
+        reports.day,
+        'linkedin:' || coalesce(campaigns.account_id, 'unknown') as partner_id,
+        'linkedin:' || reports.campaign_id as campaign_id,
+        coalesce(reports.cost_in_usd, 0) as spend_amount,
+        coalesce(reports.clicks, 0) as clicks,
+        coalesce(reports.impressions, 0) as impressions
+    from reports
+    left join campaigns
+        on reports.organization_id = campaigns.organization_id and reports.campaign_id = campaigns.id
+)
+
+select * from final
