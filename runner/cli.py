@@ -2,6 +2,7 @@
 
 import click
 
+from runner.simulate_command import simulate
 from warehouse.errors import OversightError
 
 
@@ -23,6 +24,9 @@ def _example(text: str) -> str:
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """Oversight: a reporting warehouse that people and AI agents can trust."""
+
+
+main.add_command(simulate)
 
 
 @main.command(epilog=_example("oversight up"))
