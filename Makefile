@@ -1,0 +1,56 @@
+# `make run` and `make test` need Python 3.10 to 3.13 and make, nothing else.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+# A Python of your choice: make run PYTHON=/path/to/python3.12
+PYTHON ?=
+VENV := .venv
+BIN := $(VENV)/bin
+RUNTIME := $(VENV)/.requirements
+DEVELOPMENT := $(VENV)/.requirements-dev
+
+.PHONY: help run test lint format bench lock clean
+
+help: ## Say what there is
+	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(MAKEFILE_LIST)
+
+run: $(RUNTIME) ## Install if needed, start everything and serve; Ctrl-C stops it
+	@exec $(BIN)/oversight up
+
+test: lint ## Check everything, on temporary servers of the tests' own
+	@exec $(BIN)/python -m pytest $(ARGS)
+
+lint: $(DEVELOPMENT) ## Style and types of Python, style of SQL
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/sqlfluff lint --disable-progress-bar --processes 0 macros models snapshots tests
+
+format: $(DEVELOPMENT) ## Bring Python and SQL into the house style
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+	@$(BIN)/sqlfluff fix --disable-progress-bar --processes 0 macros models snapshots tests
+
+bench: $(DEVELOPMENT) ## Measure speed and memory; prints figures, judges none
+	@exec $(BIN)/python -m pytest -s tests/python/bench -o python_files='bench_*.py' $(ARGS)
+
+# The lock holds every package for every supported Python and system, with hashes.
+lock: ## Write the lock files anew (needs uv)
+	@for extra in "" -dev; do \
+		uv pip compile --quiet pyproject.toml --extra install $${extra:+--extra dev} --universal \
+			--python-version 3.10 --generate-hashes --no-annotate --no-emit-index-url \
+			--no-emit-find-links --custom-compile-command "make lock" \
+			--output-file requirements$$extra.txt; \
+	done
+
+clean: ## Remove what make installed; data in .oversight stays
+	@rm -rf $(VENV) target .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+
+$(RUNTIME): requirements.txt pyproject.toml
+	@PYTHON="$(PYTHON)" sh .ci/install requirements.txt
+	@touch $@
+
+$(DEVELOPMENT): requirements-dev.txt pyproject.toml
+	@PYTHON="$(PYTHON)" sh .ci/install requirements-dev.txt
+	@touch $@ $(RUNTIME)
