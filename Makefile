@@ -39,7 +39,7 @@ bench: $(DEVELOPMENT) ## Measure speed and memory; prints figures, judges none
 lock: ## Write the lock files anew (needs uv)
 	@for extra in "" -dev; do \
 		uv pip compile --quiet pyproject.toml --extra install $${extra:+--extra dev} --universal \
-			--python-version 3.10 --generate-hashes --no-annotate --no-emit-index-url \
+			--python-version 3.10 --generate-hashes --no-annotate --no-strip-extras --no-emit-index-url \
 			--no-emit-find-links --custom-compile-command "make lock" \
 			--output-file requirements$$extra.txt; \
 	done
