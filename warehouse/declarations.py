@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from jsonschema import Draft7Validator
 from jsonschema.exceptions import ValidationError
@@ -145,11 +145,12 @@ def _explain(
 ) -> Iterator[Problem]:
     path = [*base, *error.absolute_path]
     if error.validator == "additionalProperties":
-        known = error.schema.get("properties", {})
-        for key in sorted(set(error.instance) - set(known), key=str):
+        known = cast(dict[str, Any], error.schema).get("properties", {})
+        for key in sorted(set(cast(dict[str, Any], error.instance)) - set(known), key=str):
             yield file.problem(path, _unknown(str(key), known, schema), key=str(key))
     elif error.validator == "required":
-        missing = [key for key in error.validator_value if key not in error.instance]
+        present = cast(dict[str, Any], error.instance)
+        missing = [key for key in cast(list[str], error.validator_value) if key not in present]
         yield file.problem(path, f"lacks the key {_names(missing)}")
     else:
         yield file.problem(path, _expectation(error))
@@ -174,11 +175,9 @@ def _unknown(key: str, known: dict[str, Any], schema: dict[str, Any]) -> str:
 def _expectation(error: ValidationError) -> str:
     shown = json.dumps(error.instance, default=str)
     shown = shown if len(shown) <= 60 else shown[:57] + "..."
-    value = error.validator_value
+    value: Any = error.validator_value
     if error.validator == "enum":
-        close = difflib.get_close_matches(str(error.instance), [str(v) for v in value], n=1)
-        hint = f", did you mean {close[0]!r}?" if close else f", expected {_names(value)}"
-        return f"{shown} is not known here{hint}"
+        return f"{shown} is not known here{_hint(error.instance, value)}"
     if error.validator == "type":
         kinds = value if isinstance(value, list) else [value]
         return f"{shown} is no {' or '.join(kind for kind in kinds if kind != 'null')}"
@@ -188,20 +187,23 @@ def _expectation(error: ValidationError) -> str:
     return f"{shown}: {described}" if described else error.message
 
 
+def _hint(word: Any, known: list[Any]) -> str:
+    close = difflib.get_close_matches(str(word), [str(value) for value in known], n=1)
+    return f", did you mean {close[0]!r}?" if close else f", expected {_names(known)}"
+
+
 def _names(values: Any) -> str:
     return ", ".join(repr(value) for value in values)
 
 
 def _check_metas(file: YamlFile) -> list[Problem]:
     problems: list[Problem] = []
-    for path, meta, schema in _metas(file.content, file.name.startswith("models/")):
+    for path, meta, schema in _metas(file.content, _layer(file.name)):
         problems += _check(file, _our_schema(schema), meta, (*path, "config", "meta"))
     return problems
 
 
-def _metas(
-    content: dict[str, Any], is_model_folder: bool
-) -> Iterator[tuple[tuple[Key, ...], Any, str]]:
+def _metas(content: dict[str, Any], layer: str) -> Iterator[tuple[tuple[Key, ...], Any, str]]:
     """Every `config.meta` of a file with its path and the name of its schema."""
     for section, items in content.items():
         if not isinstance(items, list):
@@ -216,12 +218,20 @@ def _metas(
                     ):
                         yield from _meta(column_path, column, "source_column_meta")
                 continue
-            is_model = section == "models" and is_model_folder
-            yield from _meta(path, item, "model_meta" if is_model else "no_meta")
+            is_model = section == "models"
+            has_meta = is_model and layer in ("staging", "curated", "reporting")
+            yield from _meta(path, item, f"{layer}_meta" if has_meta else "no_meta")
+            has_meta = is_model and layer == "reporting"
             for column_path, column in _items((*path, "columns"), item.get("columns")):
                 yield from _meta(
-                    column_path, column, "model_column_meta" if is_model else "no_meta"
+                    column_path, column, "reporting_column_meta" if has_meta else "no_meta"
                 )
+
+
+def _layer(file_name: str) -> str:
+    """The second folder of a model's YAML, such as staging; empty elsewhere."""
+    parts = file_name.split("/")
+    return parts[1] if parts[0] == "models" and len(parts) > 2 else ""
 
 
 def _items(path: tuple[Key, ...], items: Any) -> Iterator[tuple[tuple[Key, ...], dict[str, Any]]]:
@@ -253,11 +263,8 @@ def _check_tests(file: YamlFile, tests: dict[str, set[str]]) -> list[Problem]:
     for path, test in _tests(file.content):
         name = test if isinstance(test, str) else test.get("test_name") or next(iter(test))
         if name not in tests:
-            close = difflib.get_close_matches(name, tests, n=1)
-            hint = (
-                f", did you mean {close[0]!r}?" if close else f", expected {_names(sorted(tests))}"
-            )
-            problems.append(file.problem(path, f"there is no generic test {name!r}{hint}"))
+            message = f"there is no generic test {name!r}{_hint(name, sorted(tests))}"
+            problems.append(file.problem(path, message))
             continue
         body = test if isinstance(test, str) or "test_name" in test else test[name]
         arguments = body.get("arguments") or {} if isinstance(body, dict) else {}
