@@ -1,0 +1,96 @@
+"""The deployed catalogue as the API serves it, compared with the database every few seconds."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+
+from psycopg2.sql import SQL, Literal
+
+from api.parameters import MartParameters
+from api.pool import Pool
+from api.problems import not_found, unavailable
+from warehouse.catalogue import Catalogue, Mart
+
+_NEWEST = SQL("""
+set transaction read only;
+set local role oversight_api;
+set local statement_timeout = '5s';
+select c.content_hash, case when c.content_hash is distinct from {known} then c.content::text end
+from metadata.catalogue as c order by c.catalogue_id desc limit 1
+""")
+
+
+@dataclass(frozen=True)
+class ServedMart:
+    """A mart with what its endpoint needs of the whole catalogue."""
+
+    mart: Mart
+    parameters: MartParameters
+    reporting_timezone: str
+
+    @property
+    def organization_column(self) -> str:
+        """The column that is part of every key and shown to nobody."""
+        return self.mart.scope.get("organization", "organization_id")
+
+
+@dataclass(frozen=True)
+class Served:
+    """Everything that is served; `content_hash` tells one deployment from another."""
+
+    catalogue: Catalogue
+    content_hash: str
+    marts: dict[str, ServedMart]
+
+    @classmethod
+    def of(cls, catalogue: Catalogue, content_hash: str) -> Served:
+        """The endpoints of a catalogue, by their path below /api/reporting/v1/."""
+        marts = {
+            mart.path: ServedMart(mart, MartParameters(mart), catalogue.reporting_timezone)
+            for mart in catalogue.marts
+        }
+        return cls(catalogue=catalogue, content_hash=content_hash, marts=marts)
+
+    def mart(self, path: str) -> ServedMart:
+        """The mart of a path; a problem (404) when there is none."""
+        try:
+            return self.marts[path]
+        except KeyError:
+            raise not_found() from None
+
+
+class DeployedCatalogue:
+    """The newest row of metadata.catalogue, at most `remember_seconds` behind."""
+
+    def __init__(self, pool: Pool, *, remember_seconds: float) -> None:
+        self._pool = pool
+        self._remember_seconds = remember_seconds
+        self._lock = threading.Lock()
+        self._served: Served | None = None
+        self._compared_at = float("-inf")
+
+    def current(self) -> Served:
+        """What is deployed; a problem (503) when nothing is, or the database cannot say."""
+        served = self._served
+        if served is not None and time.monotonic() - self._compared_at < self._remember_seconds:
+            return served
+        with self._lock:
+            now = time.monotonic()
+            if self._served is None or now - self._compared_at >= self._remember_seconds:
+                self._served = self._newest(self._served)
+                self._compared_at = now
+            return self._served
+
+    def _newest(self, served: Served | None) -> Served:
+        known = served.content_hash if served else None
+        row = self._pool.read(_NEWEST.format(known=Literal(known)))
+        if row is None:
+            raise unavailable(
+                "nothing-deployed", "no catalogue is deployed yet", retry_after_seconds=5
+            )
+        content_hash, content = row
+        if served is not None and content is None:
+            return served
+        return Served.of(Catalogue.from_json(content), content_hash)

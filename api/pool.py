@@ -1,0 +1,131 @@
+"""Connections of one worker process: a deadline for the wait, one retry when the server is gone."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from typing import Any, cast
+
+import psycopg2
+import psycopg2.errors
+from psycopg2.extensions import connection as Connection
+from psycopg2.sql import Composable
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.pool import QueuePool
+
+from api.problems import unavailable
+
+CONNECT_TIMEOUT_SECONDS = 5
+Row = tuple[Any, ...]
+
+
+class _GoneError(Exception):
+    """The server refused, or ended, the connection."""
+
+
+class Pool:
+    """At most `size` connections; whoever waits longer than `wait_seconds` gets a 503."""
+
+    def __init__(self, dsn: str, *, size: int, wait_seconds: float) -> None:
+        self._dsn = dsn
+        self._lock = threading.Lock()
+        self._pid = os.getpid()
+        self._pool = QueuePool(
+            cast(Any, self._connect),
+            pool_size=size,
+            max_overflow=0,
+            timeout=wait_seconds,
+            reset_on_return=None,
+            use_lifo=True,
+        )
+
+    def read(self, message: Composable | str, *, comment: str = "") -> Row | None:
+        """Send one message of statements and return the first row of its last statement.
+
+        On an autocommit connection the statements of a message are one transaction, so that
+        `set local` reaches the last of them. Raises ProblemError (503) when the database is away,
+        busy or takes too long.
+        """
+        pool = self._current()
+        try:
+            return _attempt(pool, message, comment)
+        except _GoneError:
+            # Every idle connection of a restarted server is dead, and a read can be repeated.
+            self._renew(pool)
+        try:
+            return _attempt(self._current(), message, comment)
+        except _GoneError as error:
+            raise unavailable(
+                "database-unavailable",
+                "the database cannot be reached; try again",
+                retry_after_seconds=5,
+            ) from error
+
+    def close(self) -> None:
+        """Close idle connections."""
+        self._pool.dispose()
+
+    def _connect(self) -> Connection:
+        connection: Connection = psycopg2.connect(
+            self._dsn,
+            application_name="oversight-api",
+            client_encoding="UTF8",
+            connect_timeout=CONNECT_TIMEOUT_SECONDS,
+            keepalives_idle=30,
+            keepalives_interval=10,
+            keepalives_count=3,
+        )
+        connection.autocommit = True
+        return connection
+
+    def _current(self) -> QueuePool:
+        """The pool of this process: a forked child must not speak on its parent's connections."""
+        if self._pid != os.getpid():
+            with self._lock:
+                if self._pid != os.getpid():
+                    self._pool = _recreate(self._pool)
+                    self._pid = os.getpid()
+        return self._pool
+
+    def _renew(self, broken: QueuePool) -> None:
+        with self._lock:
+            if self._pool is broken:
+                self._pool = _recreate(broken)
+        broken.dispose()
+
+
+def _attempt(pool: QueuePool, message: Composable | str, comment: str) -> Row | None:
+    try:
+        fairy = pool.connect()
+    except PoolTimeoutError as error:
+        raise unavailable(
+            "busy", "all database connections are in use; try again", retry_after_seconds=1
+        ) from error
+    except psycopg2.OperationalError as error:
+        raise _GoneError from error
+    driver: Any = fairy.dbapi_connection
+    try:
+        with driver.cursor() as cursor:
+            text = message if isinstance(message, str) else message.as_string(driver)
+            cursor.execute(f"/* {comment} */ {text}" if comment else text)
+            row: Row | None = cursor.fetchone()
+    except (psycopg2.errors.QueryCanceled, psycopg2.errors.LockNotAvailable) as error:
+        raise unavailable(
+            "timeout",
+            "the database took too long; ask for less or try again",
+            retry_after_seconds=5,
+        ) from error
+    except psycopg2.Error as error:
+        if driver.closed:
+            fairy.invalidate()
+            raise _GoneError from error
+        raise
+    finally:
+        fairy.close()
+    return row
+
+
+def _recreate(pool: QueuePool) -> QueuePool:
+    recreate: Callable[[], QueuePool] = pool.recreate
+    return recreate()

@@ -1,0 +1,199 @@
+"""The SQL of one read of a mart: rows, window, freshness and parity of one snapshot, as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+
+from psycopg2.sql import SQL, Composable, Identifier, Literal
+
+from api import freshness
+from api.auth import Principal
+from api.deployed import ServedMart
+from api.paging import Position
+from api.parameters import Request
+from api.pool import Row
+from api.scope import condition, reading_as, where
+from warehouse.catalogue import MartColumn
+
+SCHEMA = "reporting"
+_INSTANTS = ("timestamptz", "timestamp with time zone")
+
+_READ = SQL("""
+with times as ({times}),
+bounds as (
+    select coalesce({first}::date, w.last - {days_before}) as first, w.last
+    from (select coalesce({last}::date, {through}, {today}) as last from times) as w
+),
+page as materialized (
+    select {columns}
+    from {relation} as m
+    {where}
+    order by {order}
+    limit {one_more}
+)
+select
+    (select coalesce(string_agg(row_to_json(r)::text, ','), '') from (
+        select {shown} from page as p limit {size}
+    ) as r),
+    case when (select count(*) from page) > {size} then (
+        select json_build_array({position})::text from page as p offset {size} - 1 limit 1
+    ) end,
+    bounds.first::text,
+    bounds.last::text,
+    json_build_object({freshness})::text
+from times cross join bounds
+""")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """One answered read; `rows` and `freshness` are JSON as PostgreSQL built it."""
+
+    rows: str
+    freshness: str
+    window: tuple[str, str] | None
+    next_position: Position | None
+
+
+def message(
+    served: ServedMart,
+    request: Request,
+    principal: Principal,
+    position: Position | None,
+    *,
+    timeout_ms: int,
+) -> Composable:
+    """The whole message of a read; `position` is where the page before ended."""
+    mart = served.mart
+    first, last = request.window.first, request.window.last
+    if position is not None:
+        first, last = position.first, position.last
+    sla = Literal(mart.freshness_sla_seconds)
+    name = Literal(mart.name)
+    is_bounded = mart.window is not None
+    lower = Literal(first) if first else SQL("(select b.first from bounds as b)")
+    upper = Literal(last) if last else SQL("(select b.last from bounds as b)")
+    read = _READ.format(
+        times=freshness.times(principal, mart=name, sla=sla),
+        first=Literal(first),
+        last=Literal(last),
+        days_before=Literal(mart.window.default_days - 1 if mart.window else 0),
+        through=freshness.day_of(SQL("data_through"), served.reporting_timezone),
+        today=freshness.day_of(SQL("now()"), served.reporting_timezone),
+        columns=SQL(", ").join(Identifier("m", column.name) for column in mart.columns),
+        relation=Identifier(SCHEMA, mart.name),
+        where=where(
+            [
+                *_scope_conditions(served, principal),
+                *_filter_conditions(request),
+                _window_condition(served, lower, upper) if is_bounded else None,
+                _after(served, position) if position else None,
+            ]
+        ),
+        order=SQL(", ").join(Identifier("m", name) for name in mart.grain),
+        one_more=Literal(request.page_size + 1),
+        size=Literal(request.page_size),
+        shown=SQL(", ").join(
+            _shown(column) for column in mart.columns if column.name != served.organization_column
+        ),
+        position=SQL(", ").join(SQL("{}::text").format(Identifier("p", n)) for n in mart.grain),
+        freshness=freshness.block(
+            relation="times",
+            sla=sla,
+            parity_state=freshness.parity(
+                principal,
+                mart=name,
+                first=lower if is_bounded else None,
+                last=upper if is_bounded else None,
+            ),
+        ),
+    )
+    prologue = reading_as(principal, scope_names=mart.scope, timeout_ms=timeout_ms)
+    return SQL("").join([prologue, read])
+
+
+def page_of(row: Row, served: ServedMart) -> Page:
+    """The page that the message's one row holds."""
+    rows, after, first, last, fresh = row
+    is_bounded = served.mart.window is not None
+    return Page(
+        rows=rows,
+        freshness=fresh,
+        window=(first, last) if is_bounded else None,
+        next_position=None
+        if after is None
+        else Position(
+            first=date.fromisoformat(first) if is_bounded else None,
+            last=date.fromisoformat(last) if is_bounded else None,
+            after=tuple(json.loads(after)),
+        ),
+    )
+
+
+def _scope_conditions(served: ServedMart, principal: Principal) -> list[Composable | None]:
+    return [
+        condition(principal, name, Identifier("m", column))
+        for name, column in sorted(served.mart.scope.items())
+    ]
+
+
+def _filter_conditions(request: Request) -> list[Composable]:
+    return [
+        SQL("{} = {}").format(Identifier("m", name), Literal(value))
+        for name, value in request.filters.items()
+    ]
+
+
+def _window_condition(served: ServedMart, lower: Composable, upper: Composable) -> Composable:
+    assert served.mart.window is not None
+    name = served.mart.window.column
+    column = Identifier("m", name)
+    if served.mart.column(name).data_type not in _INSTANTS:
+        return SQL("{} between {} and {}").format(column, lower, upper)
+    zone = Literal(served.reporting_timezone)
+    return SQL(
+        "{column} >= {lower}::timestamp at time zone {zone}"
+        " and {column} < ({upper} + 1)::timestamp at time zone {zone}"
+    ).format(column=column, lower=lower, upper=upper, zone=zone)
+
+
+def _after(served: ServedMart, position: Position) -> Composable:
+    """Rows after the position in the order of the grain.
+
+    Where no part of the grain may be NULL it is a row comparison, which the unique index on the
+    grain answers; else each part is compared with NULL as the last value, as `order by` has it.
+    """
+    columns = [served.mart.column(name) for name in served.mart.grain]
+    if all(column.is_required for column in columns):
+        return SQL("({}) > ({})").format(
+            SQL(", ").join(Identifier("m", column.name) for column in columns),
+            SQL(", ").join(
+                _typed(value, column) for value, column in zip(position.after, columns, strict=True)
+            ),
+        )
+    return _after_part(columns, position.after)
+
+
+def _after_part(columns: Sequence[MartColumn], values: Sequence[str | None]) -> Composable:
+    if not columns:
+        return SQL("false")
+    column, rest = Identifier("m", columns[0].name), _after_part(columns[1:], values[1:])
+    if values[0] is None:
+        return SQL("({column} is null and {rest})").format(column=column, rest=rest)
+    return SQL(
+        "({column} > {value} or {column} is null or ({column} = {value} and {rest}))"
+    ).format(column=column, value=_typed(values[0], columns[0]), rest=rest)
+
+
+def _typed(value: str | None, column: MartColumn) -> Composable:
+    return SQL("{}::{}").format(Literal(value), SQL(column.data_type))
+
+
+def _shown(column: MartColumn) -> Composable:
+    identifier = Identifier("p", column.name)
+    if column.data_type in _INSTANTS:
+        return SQL("{} as {}").format(freshness.instant(identifier), Identifier(column.name))
+    return identifier

@@ -1,0 +1,65 @@
+"""The production server: granian, several worker processes, one port."""
+
+from __future__ import annotations
+
+import functools
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from granian.constants import Interfaces
+from granian.server import Server
+
+from api import logs
+from api.app import create_app
+from api.paging import signing_key
+from api.problems import ApiError
+from api.state import Limits
+from warehouse.settings import Settings
+
+_STOP_SECONDS = 10
+_RESPAWN_SECONDS = 1.0
+
+
+def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT, then finish the requests in hand and return.
+
+    ApiError when the port is taken or no key can sign page tokens.
+    """
+    signing_key(settings)
+    _check_port(settings)
+    logs.configure()
+    server = Server(
+        "oversight",
+        address=settings.api_host,
+        port=settings.api_port,
+        interface=Interfaces.WSGI,
+        workers=settings.api_workers,
+        blocking_threads=Limits().pool_size,
+        respawn_failed_workers=True,
+        respawn_interval=_RESPAWN_SECONDS,
+        workers_kill_timeout=_STOP_SECONDS,
+        websockets=False,
+        log_dictconfig={"version": 1, "disable_existing_loggers": False},
+    )
+    server.serve(target_loader=functools.partial(_worker_app, settings), wrap_loader=False)
+
+
+def _worker_app(settings: Settings) -> Callable[..., Any]:
+    """Made in each worker, so that no connection is shared between processes."""
+    logs.configure()
+    return create_app(settings)
+
+
+def _check_port(settings: Settings) -> None:
+    """Workers share the port by SO_REUSEPORT, so a second server would not notice the first."""
+    family = socket.AF_INET6 if ":" in settings.api_host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.api_host, settings.api_port))
+        except OSError as error:
+            raise ApiError(
+                f"can't listen on {settings.api_host} port {settings.api_port}: {error.strerror};"
+                " stop what uses it, or set OVERSIGHT_API_PORT to another port"
+            ) from error

@@ -1,0 +1,43 @@
+"""What the views of one app share: its pool, keys, catalogue and limits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flask import current_app
+
+from api.auth import Authenticator
+from api.deployed import DeployedCatalogue
+from api.paging import PageTokens
+from api.pool import Pool
+
+PREFIX = "/api/reporting/v1"
+EXTENSION = "oversight"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Bounds of one worker process. Remembering keys for 4 s ends a revoked one within 5 s."""
+
+    pool_size: int = 8
+    pool_wait_seconds: float = 2.0
+    statement_timeout_ms: int = 10_000
+    remember_keys_seconds: float = 4.0
+    remember_catalogue_seconds: float = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class State:
+    """The parts of one app."""
+
+    pool: Pool
+    authenticator: Authenticator
+    catalogue: DeployedCatalogue
+    tokens: PageTokens
+    limits: Limits
+
+
+def state() -> State:
+    """The state of the app that answers the current request."""
+    found: State = current_app.extensions[EXTENSION]
+    return found
