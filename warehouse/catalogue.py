@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
+import re
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from psycopg2.extensions import connection as Connection
+
+from warehouse import database, dbt
+from warehouse.declarations import read_declarations
 from warehouse.declared import (
     FEEDS,
     AsOf,
@@ -15,6 +25,10 @@ from warehouse.declared import (
     MartWindow,
     SourceTable,
 )
+from warehouse.declared_models import ModelReader
+from warehouse.declared_sources import SourceReader
+from warehouse.settings import Settings
+from warehouse.yaml_files import Problem, YamlFile
 
 __all__ = [
     "FEEDS",
@@ -28,4 +42,161 @@ __all__ = [
     "MartColumn",
     "MartWindow",
     "SourceTable",
+    "deploy",
+    "deployed",
+    "read_catalogue",
 ]
+
+_DOCS_BLOCK = re.compile(r"{%-?\s*docs\s+(\w+)\s*-?%}(.*?){%-?\s*enddocs\s*-?%}", re.DOTALL)
+
+
+def read_catalogue(project_dir: Path) -> Catalogue:
+    """Read and check every declaration of a project, without dbt and without a database.
+
+    Raises CatalogueError, which lists every problem as `file:line: key path: what was expected`.
+    """
+    if not (project_dir / "dbt_project.yml").is_file():
+        raise CatalogueError(
+            f"{project_dir} holds no dbt_project.yml;"
+            " set OVERSIGHT_PROJECT_DIR to the folder that does"
+        )
+    project, files, problems = read_declarations(project_dir)
+    _refuse(problems)
+    variables = (project.content or {}).get("vars") or {}
+    currency = str(variables.get("reporting_currency", "USD"))
+    docs = _docs_blocks(project_dir)
+    tables: list[SourceTable] = []
+    for file in _in_folder(files, "staging"):
+        sources = SourceReader(file, docs, currency)
+        tables += sources.read()
+        problems += sources.problems
+    problems += _check_parents(tables, files)
+    feeds: list[Feed] = []
+    marts: list[Mart] = []
+    for file in _in_folder(files, "staging"):
+        models = ModelReader(file, project_dir, docs)
+        feeds += models.feeds(tables)
+        problems += models.problems
+    for file in _in_folder(files, "reporting"):
+        models = ModelReader(file, project_dir, docs)
+        marts += models.marts()
+        problems += models.problems
+    problems += _check_unique([f"{table.engine}.{table.name}" for table in tables], "source table")
+    problems += _check_unique([mart.name for mart in marts], "mart")
+    problems += _check_unique([mart.path for mart in marts], "path of a mart")
+    _refuse(problems)
+    return Catalogue(
+        sources=tuple(sorted(tables, key=lambda table: (table.engine, table.name))),
+        feeds=tuple(sorted(feeds, key=lambda feed: feed.model)),
+        marts=tuple(sorted(marts, key=lambda mart: mart.name)),
+        reporting_timezone=str(variables.get("reporting_timezone", "UTC")),
+        reporting_currency=currency,
+    )
+
+
+def deploy(settings: Settings) -> Catalogue:
+    """Check the project, have dbt parse it, and make its catalogue the one that is served.
+
+    An unchanged catalogue leaves the database as it is. Raises CatalogueError when the
+    declarations or dbt's parse say no; what is served stays as it was.
+    """
+    catalogue = read_catalogue(settings.project_dir)
+    with tempfile.TemporaryDirectory(prefix="oversight-parse-") as folder:
+        target_path = Path(folder)
+        parsed = dbt.run(
+            settings,
+            *("--warn-error", "parse", "--no-partial-parse", "--log-path", folder),
+            target_path=target_path,
+        )
+    if parsed.returncode != 0:
+        output = (parsed.stdout or parsed.stderr).strip()
+        raise CatalogueError(f"dbt can't parse {settings.project_dir}:\n{output}")
+    connection = database.connect(settings, role="oversight_owner")
+    try:
+        _store(connection, catalogue)
+        connection.commit()
+    finally:
+        connection.close()
+    return catalogue
+
+
+def deployed(connection: Connection) -> Catalogue:
+    """The catalogue that is served; CatalogueError when none was deployed yet."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "select content::text from metadata.catalogue order by catalogue_id desc limit 1"
+        )
+        row = cursor.fetchone()
+    if row is None:
+        raise CatalogueError("no catalogue is deployed yet; run `oversight deploy`")
+    return Catalogue.from_json(str(row[0]))
+
+
+def _store(connection: Connection, catalogue: Catalogue) -> None:
+    """Write the catalogue as the newest; one that returns to an older form is newest again."""
+    with connection.cursor() as cursor:
+        cursor.execute("lock table metadata.catalogue in share row exclusive mode")
+        cursor.execute(
+            "select content_hash from metadata.catalogue order by catalogue_id desc limit 1"
+        )
+        newest = cursor.fetchone()
+        if newest is not None and newest[0] == catalogue.content_hash:
+            return
+        cursor.execute(
+            "delete from metadata.catalogue where content_hash = %s", (catalogue.content_hash,)
+        )
+        cursor.execute(
+            "insert into metadata.catalogue (content_hash, content) values (%s, %s)",
+            (catalogue.content_hash, catalogue.to_json()),
+        )
+        cursor.execute("select pg_notify('oversight_catalogue', %s)", (catalogue.content_hash,))
+
+
+def _in_folder(files: Iterable[YamlFile], layer: str) -> list[YamlFile]:
+    return [file for file in files if file.name.startswith(f"models/{layer}/")]
+
+
+def _docs_blocks(project_dir: Path) -> dict[str, str]:
+    """The texts of all `{% docs name %}` blocks below models."""
+    blocks: dict[str, str] = {}
+    for path in sorted((project_dir / "models").rglob("*.md")):
+        for name, text in _DOCS_BLOCK.findall(path.read_text(encoding="utf-8")):
+            blocks[name] = text.strip()
+    return blocks
+
+
+def _check_parents(tables: Sequence[SourceTable], files: Sequence[YamlFile]) -> list[Problem]:
+    """Every `parent` is the key of a table of the same engine, so that it names one record."""
+    known = {(table.engine, table.name): table for table in tables}
+    problems: list[Problem] = []
+    for file in _in_folder(files, "staging"):
+        for s, source in enumerate(file.content.get("sources") or []):
+            for t, table in enumerate(source.get("tables") or []):
+                for c, column in enumerate(table.get("columns") or []):
+                    parent = ((column.get("config") or {}).get("meta") or {}).get("parent")
+                    if parent is None:
+                        continue
+                    name, _, key = parent.partition(".")
+                    found = known.get((source["name"], name))
+                    if found is None or found.key != (key,):
+                        path = ("sources", s, "tables", t, "columns", c, "config", "meta")
+                        message = f"{parent!r} is not the key of a table of {source['name']}"
+                        problems.append(file.problem(path, message, key="parent"))
+    return problems
+
+
+def _check_unique(names: Sequence[str], what: str) -> list[Problem]:
+    return [
+        Problem(file="models", line=1, path=name, message=f"this {what} is declared {count} times")
+        for name, count in Counter(names).items()
+        if count > 1
+    ]
+
+
+def _refuse(problems: Iterable[Problem]) -> None:
+    """Raise the CatalogueError that lists the problems by file and line; none is well."""
+    found = sorted(set(problems), key=lambda problem: (problem.file, problem.line, str(problem)))
+    if found:
+        count = f"{len(found)} problem{'s' if len(found) > 1 else ''}"
+        lines = "\n".join(f"  {problem}" for problem in found)
+        raise CatalogueError(f"the declarations have {count}:\n{lines}")
