@@ -6,7 +6,9 @@
         node: the model
 #}
 {% macro generate_schema_name(custom_schema_name, node) %}
-    {%- if custom_schema_name is none -%}
+    {%- if custom_schema_name is none and node.resource_type not in ["model", "seed", "snapshot"] -%}
+        {{ target.schema }}
+    {%- elif custom_schema_name is none -%}
         {{ exceptions.raise_compiler_error(
             node.name ~ " lies outside staging, curated and reporting: move it, or give its folder a +schema"
         ) }}

@@ -11,7 +11,7 @@
 {% macro mart_key(node) %}
     {% set mart = node.config.meta.mart %}
     {% set grain = mart.grain | reject("equalto", "organization_id") | list %}
-    {% set declared = mart["keys"] or {} %}
+    {% set declared = mart.get("keys") or {} %}
     {% set expressions = {} %}
     {% set places = [] %}
     {% for column in grain %}

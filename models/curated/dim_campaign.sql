@@ -3,11 +3,7 @@
 
 with records as (
     select * from {{ ref("int_campaigns__unioned") }}
-    {% if is_incremental() %}
-        where (organization_id, campaign_id) in (
-            select t.organization_id, t.campaign_id from pg_temp.touched_ids as t
-        )
-    {% endif %}
+    where {{ is_touched_id("campaign_id") }}
 ),
 
 spend as (

@@ -3,11 +3,7 @@
 
 with records as (
     select * from {{ ref("int_partners__unioned") }}
-    {% if is_incremental() %}
-        where (organization_id, partner_id) in (
-            select t.organization_id, t.partner_id from pg_temp.touched_ids as t
-        )
-    {% endif %}
+    where {{ is_touched_id("partner_id") }}
 ),
 
 spend as (

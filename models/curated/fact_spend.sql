@@ -25,9 +25,7 @@ final as (
         impressions,
         occurred_at
     from records
-    {% if is_incremental() %}
-        where record_key = any(array(select t.record_key from pg_temp.touched_records as t))
-    {% endif %}
+    where {{ is_touched_record("record_key") }}
 )
 
 select * from final
