@@ -26,6 +26,8 @@ DATABASE = "oversight"
 _ADMIN = "postgres"
 _START_SECONDS = 120
 _STOP_SECONDS = 60
+_LEFTOVER_SECONDS = 15
+_LEFTOVERS = ('lock file "postmaster.pid" already exists', "pre-existing shared memory block")
 _LOCAL_ACCESS = """\
 # Whoever can enter the socket's folder is the server's own user or root.
 local all all trust
@@ -62,7 +64,7 @@ def start(settings: Settings, *, programs: Path | None = None) -> None:
                 _make_cluster(place)
             _check_version(place)
             _configure(place)
-            _control(place, "start", "-w", "-t", str(_START_SECONDS), "-l", str(_log(place)))
+            _start_postmaster(place)
         _make_database(settings)
 
 
@@ -129,6 +131,35 @@ def _make_cluster(place: Place) -> None:
     with (partial / "postgresql.conf").open("a", encoding="utf-8") as conf:
         conf.write("\ninclude_if_exists = 'oversight.conf'\n")
     partial.rename(place.data_dir)
+
+
+def _start_postmaster(place: Place) -> None:
+    """Start it; what a killed one left behind (its last moments, its pid file) is waited out."""
+    deadline = time.monotonic() + _LEFTOVER_SECONDS
+    while True:
+        _clear_stale_pid(place.data_dir / "postmaster.pid")
+        try:
+            _control(place, "start", "-w", "-t", str(_START_SECONDS), "-l", str(_log(place)))
+            return
+        except ServerError as error:
+            is_leftover = any(text in str(error) for text in _LEFTOVERS)
+            if not is_leftover or time.monotonic() > deadline:
+                raise
+            time.sleep(0.5)
+
+
+def _clear_stale_pid(path: Path) -> None:
+    """Remove a pid file whose number now belongs to something else, as after a container's restart.
+
+    PostgreSQL believes such a number. Only where /proc tells which program it is.
+    """
+    try:
+        status = Path(f"/proc/{int(path.read_text().split()[0])}/stat").read_text()
+    except (OSError, ValueError, IndexError):
+        return
+    name, state = status[status.index("(") + 1 : status.rindex(")")], status.rpartition(") ")[2][0]
+    if name != "postgres" or state == "Z":
+        path.unlink(missing_ok=True)
 
 
 def _check_version(place: Place) -> None:
