@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from apispec import APISpec
@@ -13,7 +14,9 @@ from api.deployed import Served, ServedMart
 from api.parameters import Day, Flag, Number, Text, Token, Week, Whole, load
 from api.problems import CONTENT_TYPE
 from api.state import PREFIX, state
-from warehouse.catalogue import Catalogue, MartColumn
+from warehouse.catalogue import Catalogue, MartColumn, read_catalogue
+from warehouse.errors import OversightError
+from warehouse.settings import load_settings
 
 VERSION = "1.0.0"
 blueprint = Blueprint("openapi", __name__)
@@ -250,3 +253,18 @@ def _column_schema(column: MartColumn) -> dict[str, Any]:
     if not column.is_required and "type" in schema:
         schema["type"] = [schema["type"], "null"]
     return schema | {"description": column.description}
+
+
+def main() -> int:
+    """`python -m api.openapi`: the document of the project's declarations, deployed or not."""
+    try:
+        document = describe_api(read_catalogue(load_settings().project_dir))
+    except OversightError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    sys.stdout.write(json.dumps(document, indent=2, sort_keys=True) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import socket
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +16,8 @@ from api.app import create_app
 from api.paging import signing_key
 from api.problems import ApiError
 from api.state import Limits
-from warehouse.settings import Settings
+from warehouse.errors import OversightError
+from warehouse.settings import Settings, load_settings
 
 _STOP_SECONDS = 10
 _RESPAWN_SECONDS = 1.0
@@ -63,3 +65,17 @@ def _check_port(settings: Settings) -> None:
                 f"can't listen on {settings.api_host} port {settings.api_port}: {error.strerror};"
                 " stop what uses it, or set OVERSIGHT_API_PORT to another port"
             ) from error
+
+
+def main() -> int:
+    """`python -m api.server`: what `oversight serve` becomes."""
+    try:
+        serve(load_settings())
+    except OversightError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -2,6 +2,7 @@
 
 import click
 
+from runner.api_commands import key, openapi, serve
 from runner.simulate_command import simulate
 from warehouse.errors import OversightError
 
@@ -26,6 +27,8 @@ def main() -> None:
     """Oversight: a reporting warehouse that people and AI agents can trust."""
 
 
+for _command in (key, openapi, serve):
+    main.add_command(_command)
 main.add_command(simulate)
 
 

@@ -8,7 +8,7 @@ import re
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timezone
 from typing import Any
 
 import psycopg2.errors
@@ -38,6 +38,20 @@ class KeyRecord:
     expires_at: datetime | None
     revoked_at: datetime | None
     last_used_at: datetime | None
+
+    def state(self, now: datetime) -> str:
+        """Whether the key works, in words."""
+        if self.revoked_at:
+            return "revoked"
+        if self.expires_at is None:
+            return "never expires"
+        verb = "expired" if self.expires_at <= now else "expires"
+        return f"{verb} {moment(self.expires_at)}"
+
+
+def moment(when: datetime) -> str:
+    """A time for people, in UTC to the minute."""
+    return f"{when.astimezone(timezone.utc):%Y-%m-%d %H:%MZ}"
 
 
 def is_scope_name(text: str) -> bool:

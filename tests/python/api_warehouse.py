@@ -1,10 +1,12 @@
-"""A small warehouse made by hand for tests of the API: marts, policies, rows of two organizations."""
+"""A small warehouse made by hand for tests of the API: marts, policies, two organizations."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
+from decimal import Decimal
 from typing import Any
 
 from flask.testing import FlaskClient
@@ -144,11 +146,14 @@ class Client:
     flask: FlaskClient
     key: str | None
 
-    def get(self, path: str, headers: Mapping[str, str] = {}, **query: Any) -> TestResponse:  # noqa: B006
+    def get(
+        self, path: str, headers: Mapping[str, str] | None = None, **query: Any
+    ) -> TestResponse:
         """GET below /api/reporting/v1, or at the root for paths that begin with /."""
         url = path if path.startswith("/") else f"{BASE}/{path}"
         arguments = {name.rstrip("_"): value for name, value in query.items()}
-        return self.flask.get(url, query_string=arguments, headers=self.headers() | dict(headers))
+        sent = self.headers() | dict(headers or {})
+        return self.flask.get(url, query_string=arguments, headers=sent)
 
     def headers(self) -> dict[str, str]:
         """The Authorization header, if there is a key."""
@@ -156,15 +161,21 @@ class Client:
 
     def pages(self, path: str, **query: Any) -> list[list[dict[str, Any]]]:
         """All pages of a query, to the end."""
-        pages, token = [], None
+        pages: list[list[dict[str, Any]]] = []
+        following: dict[str, str] = {}
         while True:
-            extra = {} if token is None else {"page": token}
-            response = self.get(path, **query, **extra)
-            assert response.status_code == 200, response.text
-            pages.append(response.json["data"])  # type: ignore[index]
-            token = response.json["next_page"]  # type: ignore[index]
-            if token is None:
+            body = json_of(self.get(path, None, **query, **following))
+            pages.append(body["data"])
+            if body["next_page"] is None:
                 return pages
+            following = {"page": body["next_page"]}
+
+
+def json_of(response: TestResponse) -> Any:
+    """The body of an answer that must be 200, its numbers with all their digits."""
+    assert response.status_code == 200, response.text
+    assert response.content_type == "application/json"
+    return json.loads(response.text, parse_float=Decimal)
 
 
 def make_warehouse(cluster: Cluster, settings: Settings) -> ApiWarehouse:

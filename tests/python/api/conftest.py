@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 import pytest
-
 from api_warehouse import ApiWarehouse, make_warehouse
+
 from clusters import Cluster
 from warehouse.settings import Settings
 
