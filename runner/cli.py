@@ -3,6 +3,7 @@
 import click
 
 from runner.api_commands import key, openapi, serve
+from runner.refresh_commands import refresh, schedule
 from runner.simulate_command import simulate
 from warehouse.errors import OversightError
 
@@ -30,6 +31,8 @@ def main() -> None:
 for _command in (key, openapi, serve):
     main.add_command(_command)
 main.add_command(simulate)
+main.add_command(refresh)
+main.add_command(schedule)
 
 
 @main.command(epilog=_example("oversight up"))
