@@ -24,10 +24,11 @@ from warehouse.settings import Settings
 
 DATABASE = "oversight"
 _ADMIN = "postgres"
+_SOCKET_NUMBER = 5432
 _START_SECONDS = 120
 _STOP_SECONDS = 60
 _LEFTOVER_SECONDS = 15
-_LEFTOVERS = ('lock file "postmaster.pid" already exists', "pre-existing shared memory block")
+_LEFTOVERS = ("already exists", "pre-existing shared memory block")
 _LOCAL_ACCESS = """\
 # Whoever can enter the socket's folder is the server's own user or root.
 local all all trust
@@ -49,7 +50,7 @@ def bin_dir() -> Path:
 def dsn(settings: Settings, user: str = _ADMIN, *, database: str = DATABASE) -> str:
     """How to connect to the embedded server over its socket."""
     folder = server_user.socket_dir(settings.home)
-    return make_dsn(host=str(folder), port=5432, dbname=database, user=user)
+    return make_dsn(host=str(folder), port=_SOCKET_NUMBER, dbname=database, user=user)
 
 
 def start(settings: Settings, *, programs: Path | None = None) -> None:
@@ -137,7 +138,11 @@ def _start_postmaster(place: Place) -> None:
     """Start it; what a killed one left behind (its last moments, its pid file) is waited out."""
     deadline = time.monotonic() + _LEFTOVER_SECONDS
     while True:
-        _clear_stale_pid(place.data_dir / "postmaster.pid")
+        for path in (
+            place.data_dir / "postmaster.pid",
+            place.socket_dir / f".s.PGSQL.{_SOCKET_NUMBER}.lock",
+        ):
+            _clear_stale_pid(path)
         try:
             _control(place, "start", "-w", "-t", str(_START_SECONDS), "-l", str(_log(place)))
             return
