@@ -14,7 +14,9 @@
                 {% do models.append(result.node.name) %}
             {% endif %}
             {% if result.status | string in ["error", "fail", "runtime error"] %}
-                {% do failures.append(result.node.name ~ ": " ~ (result.message or "")) %}
+                {% do failures.append(
+                    result.node.name ~ ": " ~ modules.re.sub("\x1b\\[[0-9;]*m|\r", "", result.message or "")
+                ) %}
             {% endif %}
         {% endfor %}
         insert into metadata.refresh_log

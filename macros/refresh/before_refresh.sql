@@ -4,8 +4,11 @@
 #}
 {% macro before_refresh() %}
     {% if not execute %}
-        {# dim_date spreads a mart's key over its days; dbt has to know that marts need it #}
-        {% if model.fqn[1] == "reporting" and model.config.materialized != "view" %}{% do ref("dim_date") %}{% endif %}
+        {# every mart's hooks read these: its key is spread over days, its rows are compared with the controls #}
+        {% if model.fqn[1] == "reporting" and model.config.materialized != "view" %}
+            {% do ref("dim_date") %}
+            {% do ref("fact_control_totals") %}
+        {% endif %}
     {% elif model.config.materialized == "incremental" %}
         select pg_advisory_xact_lock(hashtextextended('oversight:{{ model_key(this) }}', 0));
         {% if model.config.meta.fact %}

@@ -5,7 +5,9 @@
         keys: names of the key columns, without organization_id
 #}
 {% macro record_change(keys) %}
-    {% if is_incremental() %}
+    {% if not takers(model) %}
+        {# nobody to tell #}
+    {% elif is_incremental() %}
         with change as (
             insert into metadata.changes (model)
             select '{{ model_key(this) }}' where exists (select from pg_temp.touched_places)

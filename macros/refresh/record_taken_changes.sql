@@ -6,18 +6,13 @@
     select '{{ model_key(this) }}', change_id from pg_temp.taken_changes
     on conflict do nothing;
     {% for parent in lineage(model)["models"] %}
-        {% set takers = [] %}
-        {% for node in graph.nodes.values() if node.resource_type == "model"
-            and (node.config.meta.mart or node.config.meta.dimension) and node.config.materialized == "incremental"
-            and parent in lineage(node)["models"] %}
-            {% do takers.append(model_key(relation_of(node))) %}
-        {% endfor %}
+        {% set all_takers = takers(parent) %}
         delete from metadata.changes as c
         where
             c.model = '{{ model_key(relation_of(parent)) }}'
             and (
                 select count(*) from metadata.applied_changes as a
-                where a.change_id = c.change_id and a.model in ('{{ takers | join("', '") }}')
-            ) = {{ takers | length }};
+                where a.change_id = c.change_id and a.model in ('{{ all_takers | join("', '") }}')
+            ) = {{ all_takers | length }};
     {% endfor %}
 {% endmacro %}
