@@ -23,6 +23,7 @@ PROJECT_DIR = Path(__file__).resolve().parents[2]
 _TEMPLATE = "template_migrated"
 _FAST = ("fsync", "synchronous_commit", "full_page_writes")
 _OLD_SERVER = "15"
+_ROOM_FOR_A_SERVER = 512 * 1024 * 1024
 _OWN_SERVERS: set[int] = set()
 
 
@@ -113,8 +114,7 @@ def start_cluster(version: str) -> Cluster | None:
     programs = server.bin_dir() if version == "18" else find_programs()
     if programs is None:
         return None
-    folder = Path(tempfile.mkdtemp(prefix="ov-test-"))
-    folder.chmod(0o711)
+    folder = make_folder()
     settings = Settings(project_dir=PROJECT_DIR, home=folder / "home")
     server.start(settings, programs=programs)
     cluster = Cluster(version=version, programs=programs, settings=settings, folder=folder)
@@ -128,6 +128,21 @@ def start_cluster(version: str) -> Cluster | None:
     finally:
         connection.close()
     return cluster
+
+
+def make_folder(parent: Path | None = None) -> Path:
+    """A new folder with a short path that the server's user may enter, whoever runs the tests."""
+    folder = Path(tempfile.mkdtemp(prefix="ov-test-", dir=parent))
+    folder.chmod(0o711)
+    return folder
+
+
+def memory_disk() -> Path | None:
+    """Where many small servers are made quickly, if there is room for one."""
+    path = Path("/dev/shm")
+    if not os.access(path, os.W_OK) or shutil.disk_usage(path).free < _ROOM_FOR_A_SERVER:
+        return None
+    return path
 
 
 def stop_cluster(cluster: Cluster) -> None:

@@ -6,13 +6,13 @@ import pwd
 import shutil
 import signal
 import stat
-import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from clusters import make_folder, memory_disk
 from warehouse import database, server, server_user
 from warehouse.errors import DatabaseUnreachableError, OversightError, ServerError
 from warehouse.settings import Settings
@@ -23,8 +23,7 @@ is_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root meets this")
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """A short folder that every user may enter."""
-    path = Path(tempfile.mkdtemp(prefix="ov-test-"))
-    path.chmod(0o711)
+    path = make_folder(memory_disk())
     yield path
     shutil.rmtree(path)
 
