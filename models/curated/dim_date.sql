@@ -1,5 +1,12 @@
--- One row per calendar day, 1990 to 2100, with its ISO week. Static, so that no refresh has to keep it.
-{{ config(materialized="table", on_schema_change="ignore", indexes=[{"columns": ["day"], "unique": true}]) }}
+-- One row per calendar day, 1990 to 2100, with its ISO week. Static, so that no refresh has to
+-- keep it.
+{{
+    config(
+        materialized="table",
+        on_schema_change="ignore",
+        indexes=[{"columns": ["day"], "unique": true}],
+    )
+}}
 
 with days as (
     select generate_series(date '1990-01-01', date '2100-12-31', interval '1 day')::date as day

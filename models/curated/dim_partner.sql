@@ -1,5 +1,13 @@
--- One row per organization and partner: its record's newest version, or an inferred row where only others mention it.
-{{ config(indexes=[{"columns": ["organization_id", "partner_id"], "unique": true}, {"columns": ["record_key"]}]) }}
+-- One row per organization and partner: its record's newest version, or an inferred row where only
+-- others mention it.
+{{
+    config(
+        indexes=[
+            {"columns": ["organization_id", "partner_id"], "unique": true},
+            {"columns": ["record_key"]},
+        ],
+    )
+}}
 
 with records as (
     select * from {{ ref("int_partners__unioned") }}
@@ -7,27 +15,47 @@ with records as (
 ),
 
 spend as (
-    select organization_id, partner_id from {{ touched_by_id(ref("fact_spend"), "partner_id") }}
+    select
+        organization_id,
+        partner_id
+    from {{ touched_by_id(ref("fact_spend"), "partner_id") }}
 ),
 
 events as (
-    select organization_id, partner_id from {{ touched_by_id(ref("fact_events"), "partner_id") }}
+    select
+        organization_id,
+        partner_id
+    from {{ touched_by_id(ref("fact_events"), "partner_id") }}
 ),
 
 campaigns as (
-    select organization_id, partner_id from {{ touched_by_id(ref("dim_campaign"), "partner_id") }}
+    select
+        organization_id,
+        partner_id
+    from {{ touched_by_id(ref("dim_campaign"), "partner_id") }}
 ),
 
 mentioned as (
-    select organization_id, partner_id from spend
+    select
+        organization_id,
+        partner_id
+    from spend
     union
-    select organization_id, partner_id from events
+    select
+        organization_id,
+        partner_id
+    from events
     union
-    select organization_id, partner_id from campaigns
+    select
+        organization_id,
+        partner_id
+    from campaigns
 ),
 
 inferred as (
-    select m.organization_id, m.partner_id
+    select
+        m.organization_id,
+        m.partner_id
     from mentioned as m
     left join records as r
         on m.organization_id = r.organization_id and m.partner_id = r.partner_id

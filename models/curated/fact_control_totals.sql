@@ -1,4 +1,5 @@
--- One row per organization, day and partner of the engines' own totals; NULL where the engine gives no figure.
+-- One row per organization, day and partner of the engines' own totals; NULL where the engine
+-- gives no figure.
 {{
     config(
         indexes=[

@@ -1,4 +1,5 @@
--- One row per source record and event type. Refreshed by record: what a batch touched is taken out and written again.
+-- One row per source record and event type. Refreshed by record: what a batch touched is taken out
+-- and written again.
 {{
     config(
         indexes=[

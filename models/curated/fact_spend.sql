@@ -1,4 +1,5 @@
--- One row per spend record of an engine. Refreshed by record: what a batch touched is taken out and written again.
+-- One row per spend record of an engine. Refreshed by record: what a batch touched is taken out
+-- and written again.
 {{
     config(
         indexes=[

@@ -1,5 +1,6 @@
--- One row per organization, mart, partner, period and metric: the newest comparison with the engine's own totals.
--- A view with the caller's rights: the marts write their verdicts in the transactions that publish their rows.
+-- One row per organization, mart, partner, period and metric: the newest comparison with the
+-- engine's own totals. A view with the caller's rights: the marts write their verdicts in the
+-- transactions that publish their rows.
 {{ config(materialized="view", on_schema_change="ignore") }}
 
 with verdicts as (

@@ -1,4 +1,5 @@
--- An event type that the seed event_types does not list counts as no revenue; somebody should say whether it is.
+-- An event type that the seed event_types does not list counts as no revenue; somebody should say
+-- whether it is.
 {{ config(severity="warn") }}
 
 select

@@ -1,5 +1,6 @@
--- A fact that is empty while its raw tables are not means that dbt is shut out of them by row-level security: it then
--- reads nothing, raises nothing, and every other test passes. Returns the facts concerned.
+-- A fact that is empty while its raw tables are not means that dbt is shut out of them by row-
+-- level security: it then reads nothing, raises nothing, and every other test passes. Returns the
+-- facts concerned.
 {{ config(severity="error") }}
 
 -- depends_on: {{ ref("fact_spend") }}

@@ -1,5 +1,6 @@
--- Each mart's spend, per organization and partner, is the facts' spend to the last digit: no key was forgotten and none
--- was counted twice. Keys that are withheld (`parity: hold`) are out of this. Returns what differs.
+-- Each mart's spend, per organization and partner, is the facts' spend to the last digit: no key
+-- was forgotten and none was counted twice. Keys that are withheld (`parity: hold`) are out of
+-- this. Returns what differs.
 
 with spend as (
     select
