@@ -233,16 +233,17 @@ def create_mart(warehouse: ApiWarehouse, mart: Mart) -> None:
 def _fill(warehouse: ApiWarehouse, mart: Mart, organization: str) -> None:
     """Sixty days (or their Mondays) of three partners; both organizations have the same ids."""
     factor = ORGANIZATIONS.index(organization) + 1
+    rows = []
     for number in range(DAYS):
         day = FIRST_DAY + timedelta(days=number)
         if mart.window is not None and mart.window.kind == "week" and day.weekday() != 0:
             continue
         for partner_number, partner in enumerate(PARTNERS):
             spend = f"{factor * (number + partner_number)}.0000100"
-            extra = [10**17 + number] if len(mart.columns) == 5 else []
-            values = [organization, day, partner, spend, *extra]
-            placeholders = ", ".join(["%s"] * len(values))
-            warehouse.run(f"insert into reporting.{mart.name} values ({placeholders})", *values)
+            clicks = [10**17 + number] if len(mart.columns) == 5 else []
+            rows.append((organization, day, partner, spend, *clicks))
+    places = ", ".join(["%s"] * len(rows))
+    warehouse.run(f"insert into reporting.{mart.name} values {places}", *rows)
     warehouse.run(
         "insert into metadata.data_versions (model, organization_id, data_through)"
         " values (%s, %s, %s)",

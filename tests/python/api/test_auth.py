@@ -38,9 +38,18 @@ def test_an_address_that_does_not_exist_tells_nothing_without_a_key(
 
 @pytest.mark.parametrize(
     "header",
-    ["", "Bearer", "Bearer ", f"Basic {UNKNOWN_KEY}", "Bearer x", f"Bearer {UNKNOWN_KEY}x",
-     f"Bearer {UNKNOWN_KEY}", f"Bearer {UNKNOWN_KEY}, {UNKNOWN_KEY}", "Bearer ov_\u00e9" + "A" * 42],
-)  # fmt: skip
+    [
+        "",
+        "Bearer",
+        "Bearer ",
+        f"Basic {UNKNOWN_KEY}",
+        "Bearer x",
+        f"Bearer {UNKNOWN_KEY}x",
+        f"Bearer {UNKNOWN_KEY}",
+        f"Bearer {UNKNOWN_KEY}, {UNKNOWN_KEY}",
+        "Bearer ov_\u00e9" + "A" * 42,
+    ],
+)
 def test_a_wrong_header_is_refused(read_only: ApiWarehouse, header: str) -> None:
     response = read_only.client(None).get("marts", {"Authorization": header})
     assert response.status_code == 401
@@ -79,7 +88,8 @@ def test_an_expired_key_is_refused_even_while_remembered(read_only: ApiWarehouse
         )
         assert client.get("marts").status_code == status
     read_only.run(
-        "update metadata.principals set expires_at = now() + interval '0.5 s' where name = 'to-expire'"
+        "update metadata.principals set expires_at = now() + interval '0.5 s'"
+        " where name = 'to-expire'"
     )
     remembering = read_only.client(key, Limits(remember_keys_seconds=60))
     assert remembering.get("marts").status_code == 200
@@ -117,9 +127,10 @@ def test_use_is_noted_at_most_once_a_minute(read_only: ApiWarehouse) -> None:
 
 @pytest.mark.parametrize("bad", ["a,b", "{a}", 'a"b', "a\\b", "", "a\nb"])
 def test_ids_that_a_policy_cannot_compare_are_refused(read_only: ApiWarehouse, bad: str) -> None:
-    for scope in ({"organization": [bad]}, {"organization": ["alpha"], "partner": [bad]}):
-        with pytest.raises(ApiKeyError, match="is refused"):
-            read_only.key("bad-scope", **scope)
+    with pytest.raises(ApiKeyError, match="is refused"):
+        read_only.key("bad-scope", organization=[bad])
+    with pytest.raises(ApiKeyError, match="is refused"):
+        read_only.key("bad-scope", organization=["alpha"], partner=[bad])
 
 
 def test_a_key_needs_an_organization_a_known_role_and_a_free_name(
@@ -142,14 +153,20 @@ def test_a_key_needs_an_organization_a_known_role_and_a_free_name(
     connection.close()
 
 
-@pytest.mark.parametrize("scope", ["[]", "{}", '{"organization": "alpha"}', '{"organization": [1]}',
-                                   '{"organization": ["a,b"]}', '{"organization": ["{*}"]}'])  # fmt: skip
-def test_a_scope_spoilt_in_the_table_gives_nothing(read_only: ApiWarehouse, scope: str) -> None:
-    key = read_only.key(f"spoilt {abs(hash(scope))}", organization=["*"])
-    read_only.run(
-        "update metadata.principals set scope = %s where name = %s",
-        scope, f"spoilt {abs(hash(scope))}",
-    )  # fmt: skip
-    body = json_of(read_only.client(key).get("daily-metrics"))
+@pytest.mark.parametrize(
+    "scope",
+    [
+        "[]",
+        "{}",
+        '{"organization": "alpha"}',
+        '{"organization": [1]}',
+        '{"organization": ["a,b"]}',
+        '{"organization": ["{*}"]}',
+    ],
+)
+def test_a_scope_spoilt_in_the_table_gives_nothing(own: ApiWarehouse, scope: str) -> None:
+    key = own.key("spoilt", organization=["*"])
+    own.run("update metadata.principals set scope = %s where name = 'spoilt'", scope)
+    body = json_of(own.client(key).get("daily-metrics"))
     assert body["data"] == []
     assert body["freshness"]["status"] == "never"

@@ -30,7 +30,7 @@ def client(read_only: ApiWarehouse) -> Client:
         ("daily-metrics", "organization_id=beta", "organization_id", "is unknown"),
         ("daily-metrics", "partner_id=", "partner_id", "is empty"),
         ("daily-metrics", "partner_id=a%00b", "partner_id", "no usable text"),
-        ("daily-metrics", "partner_id=%FF", "partner_id", "no usable text"),
+        ("daily-metrics", "partner_id=%EF%BF%BD", "partner_id", "no usable text"),
         ("daily-metrics", "partner_id=" + "x" * 501, "partner_id", "over 500 characters"),
         ("daily-metrics", "page_size=0", "page_size", "greater than or equal to 1"),
         ("daily-metrics", "page_size=5001", "page_size", "less than or equal to 5000"),
