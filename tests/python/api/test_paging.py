@@ -1,4 +1,4 @@
-"""Pages: complete, without repeats, stable while rows change, and only for the query they belong to."""
+"""Pages: complete, without repeats, stable while rows change, and of their own query only."""
 
 import base64
 import dataclasses
@@ -87,10 +87,8 @@ def test_ties_in_every_part_but_the_last_and_null_parts_are_paged(own: ApiWareho
     client = own.client(own.key("ties", organization=["alpha"]))
     for page_size in (1, 2, 4, 26, 27):
         pages = client.pages(PARITY.path, page_size=page_size)
-        found = [
-            (row["partner_id"], row["period"], row["metric"]) for page in pages for row in page
-        ]
-        assert found == rows
+        joined = [row for page in pages for row in page]
+        assert [(row["partner_id"], row["period"], row["metric"]) for row in joined] == rows
 
 
 def test_a_grain_not_declared_as_required_pages_the_same(own: ApiWarehouse) -> None:

@@ -1,5 +1,6 @@
 """What a read answers: rows with all their digits, the window, freshness and parity."""
 
+import dataclasses
 from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any
@@ -17,7 +18,10 @@ from api_warehouse import (
 )
 
 from api.state import Limits
+from warehouse.catalogue import Catalogue
 
+OK = ("alpha", "a", "2026-10-10", "ok")
+FAILED = ("alpha", "c", "2026-10-01", "failed")
 ADD_VERDICT = (
     "insert into metadata.parity_verdicts"
     " (organization_id, mart, partner_id, period, metric, verdict) values (%s, %s, %s, %s, %s, %s)"
@@ -100,7 +104,8 @@ def test_freshness_tells_waiting_batches_and_held_keys(own: ApiWarehouse) -> Non
         "insert into metadata.batches (engine, status, path) values ('reddit_ads', 'landed', 'x');"
         " insert into metadata.batch_tables (batch_id, engine, source_table, organization_id,"
         " extracted_through, landed_at) select 1, 'reddit_ads', 'report', o, now(), t::timestamptz"
-        " from (values ('alpha', '2026-11-01 10:00+00'), ('beta', '2026-10-01 10:00+00')) as v(o, t)"
+        " from (values ('alpha', '2026-11-01 10:00+00'),"
+        " ('beta', '2026-10-01 10:00+00')) as v(o, t)"
     )
     late = _freshness(client)
     assert (late["status"], late["late_after"]) == ("late", "2026-11-01T10:15:00.000000Z")
@@ -110,7 +115,8 @@ def test_freshness_tells_waiting_batches_and_held_keys(own: ApiWarehouse) -> Non
     assert _freshness(client)["late_after"] is None
 
     own.run(
-        "insert into metadata.held_keys values ('daily_metrics', 'alpha', '{}', '2026-11-02 10:00+00')"
+        "insert into metadata.held_keys"
+        " values ('daily_metrics', 'alpha', '{}', '2026-11-02 10:00+00')"
     )
     held = _freshness(client)
     assert (held["status"], held["late_after"]) == ("late", "2026-11-02T10:15:00.000000Z")
@@ -146,13 +152,13 @@ def test_several_organizations_are_as_fresh_as_the_least(own: ApiWarehouse) -> N
     ("verdicts", "expected"),
     [
         ([], "unchecked"),
-        ([("alpha", "a", "2026-10-10", "ok")], "ok"),
-        ([("alpha", "a", "2026-10-10", "ok"), ("alpha", "b", "2026-10-10", "unchecked")], "unchecked"),
-        ([("alpha", "a", "2026-10-10", "unchecked"), ("alpha", "b", "2026-10-01", "failed")], "failed"),
-        ([("alpha", "a", "2026-10-10", "ok"), ("alpha", "b", "2026-10-30", "failed")], "failed"),
-        ([("alpha", "a", "2026-10-10", "ok"), ("alpha", "b", "2026-09-30", "failed")], "ok"),
-        ([("alpha", "a", "2026-10-10", "ok"), ("alpha", "b", "2026-10-31", "failed")], "ok"),
-        ([("alpha", "a", "2026-10-10", "ok"), ("beta", "a", "2026-10-10", "failed")], "ok"),
+        ([OK], "ok"),
+        ([OK, ("alpha", "b", "2026-10-10", "unchecked")], "unchecked"),
+        ([OK, ("alpha", "b", "2026-10-10", "unchecked"), FAILED], "failed"),
+        ([OK, ("alpha", "b", "2026-10-30", "failed")], "failed"),
+        ([OK, ("alpha", "b", "2026-09-30", "failed")], "ok"),
+        ([OK, ("alpha", "b", "2026-10-31", "failed")], "ok"),
+        ([OK, ("beta", "a", "2026-10-10", "failed")], "ok"),
         ([("beta", "a", "2026-10-10", "ok")], "unchecked"),
     ],
 )  # fmt: skip
@@ -189,7 +195,7 @@ def test_parity_results_come_with_totals_and_filters(own: ApiWarehouse) -> None:
     assert body["window"] is None
     paged = client.pages("metadata/parity", page_size=1)
     assert [len(page) for page in paged] == [1] * 8
-    assert sum(paged, []) == json_of(client.get("metadata/parity"))["data"]
+    assert [row for page in paged for row in page] == json_of(client.get("metadata/parity"))["data"]
     assert len(json_of(client.get("metadata/parity", period="2026-10-10"))["data"]) == 4
 
 
@@ -260,9 +266,7 @@ def test_nothing_deployed_is_not_ready(own: ApiWarehouse) -> None:
     assert client.get("/health/live").status_code == 200
 
 
-def _catalogue(**changes: Any) -> Any:
-    import dataclasses
-
+def _catalogue(**changes: Any) -> Catalogue:
     mart = dataclasses.replace(DAILY, **changes)
     return dataclasses.replace(CATALOGUE, marts=(mart,))
 
