@@ -3,6 +3,7 @@
 import click
 
 from runner.api_commands import key, openapi, serve
+from runner.load_command import load
 from runner.refresh_commands import refresh, schedule
 from runner.simulate_command import simulate
 from warehouse.errors import OversightError
@@ -24,12 +25,17 @@ def _example(text: str) -> str:
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
-def main() -> None:
+@click.pass_context
+def main(context: click.Context) -> None:
     """Oversight: a reporting warehouse that people and AI agents can trust."""
+    from runner.logs import configure
+
+    configure(is_service=context.invoked_subcommand == "schedule")
 
 
 for _command in (key, openapi, serve):
     main.add_command(_command)
+main.add_command(load)
 main.add_command(simulate)
 main.add_command(refresh)
 main.add_command(schedule)
@@ -102,11 +108,15 @@ def url() -> None:
 @db.command(epilog=_example("oversight db migrate"))
 def migrate() -> None:
     """Bring the database to the newest state of the migrations and raw tables."""
+    from runner.first_use import make_raw_tables
     from warehouse import migrate as migrations
+    from warehouse.catalogue import read_catalogue
     from warehouse.settings import load_settings
 
-    applied = migrations.migrate(load_settings())
-    click.echo("\n".join(f"applied {name}" for name in applied) or "nothing to apply")
+    settings = load_settings()
+    done = [f"applied {name}" for name in migrations.migrate(settings)]
+    done += make_raw_tables(settings, read_catalogue(settings.project_dir))
+    click.echo("\n".join(done) or "nothing to do")
 
 
 @db.command(epilog=_example("oversight db rollback --to 0002 --yes"))
@@ -129,3 +139,7 @@ def _require_embedded(is_embedded: bool) -> None:
             "OVERSIGHT_DATABASE_URL is set, so there is no embedded server to start or stop; "
             "unset it to use the embedded one"
         )
+
+
+if __name__ == "__main__":
+    main()

@@ -96,6 +96,8 @@ def migrate(settings: Settings, directory: Path = MIGRATIONS_DIR) -> list[str]:
         pending = backend.to_apply(_read(directory))
         _run(backend.apply_migrations_only, pending)
         _set_database_settings(backend.connection)
+        if settings.is_embedded:
+            _note_project(backend.connection, settings.project_dir)
         return [migration.id for migration in pending]
 
 
@@ -197,6 +199,16 @@ def _close_to_others(connection: Connection) -> None:
                     "create policy nobody on {0} using (false)"
                 ).format(table)
             )
+
+
+def _note_project(connection: Connection, project_dir: Path) -> None:
+    """Say whose the embedded server is; dbt refuses to write to another checkout's."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "update metadata.instance set project_dir = %(here)s "
+            "where project_dir is distinct from %(here)s",
+            {"here": str(project_dir)},
+        )
 
 
 def _set_database_settings(connection: Connection) -> None:
