@@ -1,4 +1,4 @@
-"""Raw tables, made and extended from the declarations, so that dbt and landing find every one of them."""
+"""Raw tables, made and extended from the declarations: dbt and landing find every one of them."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ _LOCK_NAME = "oversight.raw_tables"
 
 
 class RawTableError(OversightError):
-    """A declaration and the table that was made from it no longer fit; the message says what to do."""
+    """A declaration and the table made from it don't fit; the message says what to do."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +61,7 @@ class _Existing:
 
 
 def canonical_type(data_type: str) -> str:
-    """PostgreSQL's own name of a declared type, as format_type() gives it: numeric(18,6), bigint."""
+    """PostgreSQL's own name of a declared type, as format_type() gives it."""
     text = re.sub(r"\s+", " ", data_type.strip().lower())
     name, _, arguments = text.partition("(")
     name = _TYPE_NAMES.get(name.strip(), name.strip())
@@ -177,16 +177,16 @@ def _misfits(table: SourceTable, found: _Existing) -> list[str]:
             continue
         if name not in declared:
             problems.append(
-                f"{place} has the column {name}, which source {table.engine}.{table.name} no longer "
-                f"declares: declare it again ({data_type}), or drop it on purpose with a migration "
-                f"(alter table {place} drop column {name})"
+                f"{place} has the column {name}, which source {table.engine}.{table.name} no "
+                f"longer declares: declare it again ({data_type}), or drop it on purpose with a "
+                f"migration (alter table {place} drop column {name})"
             )
         elif declared[name] != data_type:
             problems.append(
                 f"{place}.{name} is {data_type}, but source {table.engine}.{table.name} declares "
                 f"{declared[name]}: declare {data_type} again, declare the new type under a new "
-                f"name, or convert it on purpose with a migration (alter table {place} alter column "
-                f"{name} type {declared[name]})"
+                f"name, or convert it on purpose with a migration (alter table {place} "
+                f"alter column {name} type {declared[name]})"
             )
     return problems
 

@@ -1,0 +1,190 @@
+"""Streams a file through DuckDB into PostgreSQL: never a whole file in memory, no row in Python."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import duckdb
+
+from runner.extract_sources import KEPT_CHARACTERS, MAX_LINE_BYTES
+from runner.extract_sql import REASON_SEPARATOR, select_records
+from runner.extract_values import literal
+from runner.extracts import Extract, first_line
+from runner.landing_errors import LandingError
+
+_MEMORY_LIMIT = "256MB"
+_PIPE_BYTES = 1 << 16
+_REJECTS = "unparsed"
+_CUT_TOLERANCE_BYTES = 4
+_BAD_FILE = (duckdb.IOException, duckdb.InvalidInputException, duckdb.OutOfMemoryException)
+_REJECT_REASONS = {
+    "TOO MANY COLUMNS": "it has too many fields",
+    "MISSING COLUMNS": "it has too few fields",
+    "UNQUOTED VALUE": "a quoted field is not closed, or goes on after its closing quote",
+    "LINE SIZE OVER MAXIMUM": f"it is longer than {MAX_LINE_BYTES} bytes",
+    "INVALID ENCODING": "it is not valid in the declared encoding",
+}
+
+
+class PipeSource:
+    """What COPY reads: the pipe, counted for the progress display."""
+
+    def __init__(self, descriptor: int, progress: Callable[[], None]) -> None:
+        self._descriptor = descriptor
+        self._progress = progress
+
+    def read(self, size: int = _PIPE_BYTES, /) -> bytes:
+        """The next bytes, none at the end."""
+        self._progress()
+        return os.read(self._descriptor, max(size, _PIPE_BYTES))
+
+    def readline(self, size: int = _PIPE_BYTES, /) -> bytes:
+        """Part of what psycopg2 asks of a file, though COPY never reads lines."""
+        return self.read(size)
+
+
+class ExtractReader:
+    """A private DuckDB; one thread, so that records keep their order and memory stays small."""
+
+    def __init__(self) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="oversight-load-"))
+        self._pipe = self._folder / "pipe"
+        self._link = self._folder / "extract"
+        os.mkfifo(self._pipe, 0o600)
+        self._database = duckdb.connect(
+            config={
+                "threads": 1,
+                "memory_limit": _MEMORY_LIMIT,
+                "temp_directory": str(self._folder / "spill"),
+                "enable_external_file_cache": False,
+                "autoinstall_known_extensions": False,
+                "autoload_known_extensions": False,
+            }
+        )
+        for setting in (
+            "TimeZone = 'UTC'",
+            "enable_progress_bar = true",
+            "enable_progress_bar_print = false",
+        ):
+            self._database.execute(f"set {setting}")
+
+    def __enter__(self) -> ExtractReader:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._database.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def stream_records(
+        self,
+        extract: Extract,
+        *,
+        file_number: int,
+        currency: str,
+        sink: Callable[[PipeSource], Any],
+        progress: Callable[[float], None],
+    ) -> None:
+        """Give the file's records as CSV to `sink`, in the columns of `incoming_columns`."""
+        self._database.execute(f"drop table if exists {_REJECTS}")
+        self._database.execute(f"drop table if exists {_REJECTS}_scans")
+        self._link.unlink(missing_ok=True)
+        self._link.symlink_to(extract.path.absolute())
+        statement = select_records(
+            extract,
+            path=str(self._link),
+            file_number=file_number,
+            currency=currency,
+            rejects=_REJECTS,
+        )
+        self._stream(extract, statement, sink, progress)
+        status = extract.path.stat()
+        if (status.st_size, status.st_mtime_ns) != (extract.size, extract.modified_ns):
+            raise LandingError(f"{extract.path}: it changed while it was read; load it again")
+
+    def stream_unparsed(
+        self, extract: Extract, *, file_number: int, sink: Callable[[PipeSource], Any]
+    ) -> None:
+        """Give what the reader could not parse: file and record number, reasons, text."""
+        if extract.format == "parquet":
+            return
+        reason = " ".join(
+            f"when error_type = {literal(kind)} then {literal(text)}"
+            for kind, text in _REJECT_REASONS.items()
+        )
+        header = 1 if extract.format == "csv" else 0
+        statement = f"""
+            select {file_number}, line - {header},
+                string_agg(distinct case {reason} else lower(error_type::varchar) end,
+                    chr({ord(REASON_SEPARATOR)})),
+                left(replace(first(csv_line), chr(0), '\\0'), {KEPT_CHARACTERS})
+            from {_REJECTS} group by line order by line
+        """
+        self._stream(extract, statement, sink, lambda _share: None)
+
+    def is_tail_unparsed(self, extract: Extract) -> bool:
+        """Whether the file's last bytes are already part of a record that could not be parsed."""
+        row = self._database.execute(
+            f"select max(line_byte_position + strlen(csv_line)) from {_REJECTS}"
+        ).fetchone()
+        return bool(row and row[0] and row[0] + _CUT_TOLERANCE_BYTES >= extract.size)
+
+    def _stream(
+        self,
+        extract: Extract,
+        statement: str,
+        sink: Callable[[PipeSource], Any],
+        progress: Callable[[float], None],
+    ) -> None:
+        """DuckDB writes the pipe in a thread. `keeper` holds the pipe open until that thread is
+        done, so that a writer that fails before it opens the pipe ends the reader too."""
+        failures: list[duckdb.Error] = []
+        reader = os.open(self._pipe, os.O_RDONLY | os.O_NONBLOCK)
+        os.set_blocking(reader, True)
+        keeper = os.open(self._pipe, os.O_WRONLY)
+
+        def write() -> None:
+            try:
+                self._database.execute(
+                    f"copy ({statement}) to {literal(str(self._pipe))} (format csv, header false)"
+                )
+            except duckdb.Error as error:
+                failures.append(error)
+            finally:
+                os.close(keeper)
+
+        writer = threading.Thread(target=write, name="extract-reader")
+        writer.start()
+        is_read = False
+        try:
+            sink(PipeSource(reader, lambda: progress(self._database.query_progress())))
+            is_read = True
+        finally:
+            if not is_read:
+                self._database.interrupt()
+            os.close(reader)
+            writer.join()
+        if failures and not isinstance(failures[0], _BAD_FILE):
+            raise failures[0]
+        if failures:
+            raise LandingError(f"{extract.path}: can't be read: {_explain(failures[0])}")
+
+
+def _explain(error: duckdb.Error) -> str:
+    text = first_line(error)
+    if "invalid state" in text:
+        return "its lines end in different ways (LF and CR LF); write it with one of them"
+    if isinstance(error, duckdb.OutOfMemoryException):
+        return "a record is too large to be read; look for a missing quote or line end"
+    return text

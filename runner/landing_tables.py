@@ -1,0 +1,215 @@
+"""One source table of one batch: from streamed records to versions, rejects and counts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+
+from psycopg2.extensions import cursor as Cursor
+from psycopg2.sql import SQL, Composed, Identifier, Literal
+
+from runner.extract_reader import ExtractReader, PipeSource
+from runner.extract_sql import REASON_SEPARATOR, incoming_columns
+from runner.extracts import Extract
+from runner.landing_errors import LandingError
+from warehouse.declared import SourceTable
+
+_COPY_BYTES = 1 << 16
+
+
+@dataclass(kw_only=True)
+class FileCount:
+    """What became of a file's records: read = accepted + rejected + unchanged."""
+
+    file_name: str
+    source_table: str
+    read: int = 0
+    accepted: int = 0
+    rejected: int = 0
+    unchanged: int = 0
+    undeclared_columns: tuple[str, ...] = ()
+
+
+@dataclass(kw_only=True)
+class TableBatch:
+    """The files of one source table in one batch, while they are landed."""
+
+    table: SourceTable
+    batch_id: int
+    extracts: list[Extract]
+    landed_at: str
+    counts: list[FileCount] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def raw(self) -> Identifier:
+        """The raw table."""
+        return Identifier("staging", self.table.relation)
+
+    @property
+    def moment(self) -> Composed:
+        """Extract time of a row of `incoming as i`: the snapshot's, else the record's own, else
+        its control file's, else the batch's."""
+        if self.table.mode == "snapshot":
+            return Composed([SQL("i.as_of")])
+        return SQL("coalesce(i.extracted_at, i.as_of, {}::timestamptz)").format(
+            Literal(self.landed_at)
+        )
+
+    @property
+    def rejected(self) -> int:
+        """Records of all files that were rejected."""
+        return sum(count.rejected for count in self.counts)
+
+
+def stream_in(
+    cursor: Cursor,
+    batch: TableBatch,
+    reader: ExtractReader,
+    *,
+    currency: str,
+    progress: Callable[[Extract, float], None],
+) -> None:
+    """Fill the temporary tables `incoming` and `unparsed` with all files of the table."""
+    columns = SQL(", ").join(
+        SQL("{} {}").format(Identifier(name), SQL(kind))
+        for name, kind in incoming_columns(batch.table)
+    )
+    cursor.execute("drop table if exists pg_temp.incoming; drop table if exists pg_temp.unparsed")
+    cursor.execute(SQL("create temporary table incoming ({}) on commit drop").format(columns))
+    cursor.execute(
+        "create temporary table unparsed "
+        "(file_number integer, record_number bigint, reasons text, record text) on commit drop"
+    )
+    batch.counts = []
+    for number, extract in enumerate(batch.extracts):
+        reader.stream_records(
+            extract,
+            file_number=number,
+            currency=currency,
+            sink=partial(_copy, cursor, "incoming"),
+            progress=partial(progress, extract),
+        )
+        reader.stream_unparsed(extract, file_number=number, sink=partial(_copy, cursor, "unparsed"))
+        if _is_cut(extract) and not reader.is_tail_unparsed(extract):
+            _reject_last(cursor, number)
+        batch.counts.append(
+            FileCount(
+                file_name=extract.name,
+                source_table=batch.table.name,
+                undeclared_columns=extract.undeclared,
+            )
+        )
+    cursor.execute("analyze pg_temp.incoming (record_key)")
+
+
+def _copy(cursor: Cursor, table: str, source: PipeSource) -> None:
+    cursor.copy_expert(f"copy pg_temp.{table} from stdin (format csv)", source, _COPY_BYTES)
+
+
+def _is_cut(extract: Extract) -> bool:
+    return (
+        extract.format == "csv"
+        and extract.table.final_newline == "required"
+        and not extract.has_final_newline
+    )
+
+
+def _reject_last(cursor: Cursor, file_number: int) -> None:
+    cursor.execute(
+        """
+        update pg_temp.incoming as i
+        set
+            reasons = concat_ws(%(separator)s, i.reasons, %(reason)s),
+            record = coalesce(i.record, to_jsonb(i)::text)
+        where i.file_number = %(file)s and i.record_number = (
+            select max(record_number) from pg_temp.incoming where file_number = %(file)s
+        )
+        """,
+        {
+            "separator": REASON_SEPARATOR,
+            "reason": "the file ends without a newline, so its last record may be cut",
+            "file": file_number,
+        },
+    )
+
+
+def number_records(cursor: Cursor) -> None:
+    """Count records as they stand in the file: DuckDB's numbers leave out what it can't parse."""
+    cursor.execute(
+        """
+        update pg_temp.incoming as i
+        set record_number = i.record_number + (
+            select count(*)
+            from (
+                select record_number - row_number() over (order by record_number) as gap
+                from pg_temp.unparsed where file_number = i.file_number
+            ) as earlier
+            where earlier.gap < i.record_number
+        )
+        where i.reasons is not null
+            and i.file_number in (select file_number from pg_temp.unparsed)
+        """
+    )
+
+
+def store_rejects(cursor: Cursor, batch: TableBatch) -> None:
+    """Keep every record that can't be landed, with all that is wrong with it; count the files."""
+    number_records(cursor)
+    names = SQL(", ").join(Literal(extract.name) for extract in batch.extracts)
+    cursor.execute(
+        SQL(
+            """
+            insert into staging.rejected_rows
+                (batch_id, engine, source_table, file_name, record_number, reasons, record)
+            select %s, %s, %s, (array[{names}])[file_number + 1], record_number,
+                string_to_array(reasons, %s), record
+            from (
+                select file_number, record_number, reasons, record
+                from pg_temp.incoming where reasons is not null
+                union all
+                select file_number, record_number, reasons, record from pg_temp.unparsed
+            ) as rejects
+            order by file_number, record_number
+            """
+        ).format(names=names),
+        (batch.batch_id, batch.table.engine, batch.table.name, REASON_SEPARATOR),
+    )
+    cursor.execute(
+        """
+        select file_number, sum(read), sum(rejected) from (
+            select file_number, count(*) as read, count(reasons) as rejected
+            from pg_temp.incoming group by file_number
+            union all
+            select file_number, count(*), count(*) from pg_temp.unparsed group by file_number
+        ) as counted
+        group by file_number
+        """
+    )
+    for number, read, rejected in cursor.fetchall():
+        batch.counts[number].read = int(read)
+        batch.counts[number].rejected = int(rejected)
+        batch.counts[number].unchanged = int(read - rejected)
+
+
+def check_counts(batch: TableBatch, *, may_be_empty: bool) -> None:
+    """Control files count records; a file without any needs one that says so, or leave."""
+    problems = []
+    for extract, count in zip(batch.extracts, batch.counts, strict=True):
+        expected = extract.control.records if extract.control else None
+        if expected is not None and expected != count.read:
+            problems.append(
+                f"{extract.path}: it holds {count.read} records, but its control file says "
+                f"{expected}; have the engine write both again"
+            )
+        elif (
+            count.read == 0
+            and not may_be_empty
+            and (expected is None or batch.table.mode == "snapshot")
+        ):
+            problems.append(
+                f"{extract.path}: it holds no records; if that is right, load it with --allow-void"
+            )
+    if problems:
+        raise LandingError("\n".join(problems))
