@@ -35,7 +35,7 @@ class Child:
     @classmethod
     def start(cls, name: str, command: Sequence[str], *, log_dir: Path, cwd: Path) -> "Child":
         """Start a command of this Python; its output goes to <log_dir>/<name>.log."""
-        log = log_dir / f"{name}.log"
+        log = log_dir / f"{name.lower()}.log"
         parent = os.getpid()
 
         def end_with_parent() -> None:

@@ -24,7 +24,9 @@ READER = "reader of oversight up"
 
 def make_home(settings: Settings) -> None:
     """Make the home folder and its folder of logs; an OversightError says what to do."""
-    for folder, mode in ((settings.home, 0o711), (settings.home / "logs", 0o700)):
+    # Only as root has another user, the server's, to pass through it.
+    home_mode = 0o711 if os.geteuid() == 0 else 0o700
+    for folder, mode in ((settings.home, home_mode), (settings.home / "logs", 0o700)):
         try:
             if not folder.exists():
                 folder.mkdir(parents=True, mode=mode)

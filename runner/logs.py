@@ -1,4 +1,4 @@
-"""Logs of the runner: fields as JSON lines from services, warnings only beside a person's command."""
+"""Logs of the runner: JSON lines from services, only warnings beside a person's command."""
 
 import logging
 import sys
