@@ -1,4 +1,6 @@
-{% macro control_totals_feed__google_ads() %}{{ ref("stg_google_ads__control_totals") }}{% endmacro %}
+{% macro control_totals_feed__google_ads() %}
+    {{ ref("stg_google_ads__control_totals") }}
+{% endmacro %}
 
 -- One row per account and day, as the engine counts it apart from its reports.
 

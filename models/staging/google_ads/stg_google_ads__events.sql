@@ -1,7 +1,7 @@
 {% macro events_feed__google_ads() %}{{ ref("stg_google_ads__events") }}{% endmacro %}
 
--- One row per day, campaign, device and network that has conversions. Google shares a conversion among clicks, so
--- its counts may have fractions; events are whole, so they are rounded per record.
+-- One row per day, campaign, device and network that has conversions. Google shares a conversion
+-- among clicks, so its counts may have fractions; events are whole, so they are rounded per record.
 
 with reports as (
     select * from {{ newest_records(source("google_ads", "campaign_stats")) }} as versions

@@ -23,7 +23,9 @@ final as (
         coalesce(reports.conversion_value_in_local_currency, 0) as amount
     from reports
     left join campaigns
-        on reports.organization_id = campaigns.organization_id and reports.campaign_id = campaigns.id
+        on
+            reports.organization_id = campaigns.organization_id
+            and reports.campaign_id = campaigns.id
     where
         coalesce(reports.external_website_conversions, 0) <> 0
         or coalesce(reports.conversion_value_in_local_currency, 0) <> 0

@@ -1,6 +1,7 @@
 {% macro spend_feed__linkedin() %}{{ ref("stg_linkedin__spend") }}{% endmacro %}
 
--- One row per campaign and day. The account comes from the campaign; days without delivery have no cost.
+-- One row per campaign and day. The account comes from the campaign; days without delivery have
+-- no cost.
 
 with reports as (
     select * from {{ newest_records(source("linkedin", "ad_analytics_by_campaign")) }} as versions
@@ -23,7 +24,9 @@ final as (
         coalesce(reports.impressions, 0) as impressions
     from reports
     left join campaigns
-        on reports.organization_id = campaigns.organization_id and reports.campaign_id = campaigns.id
+        on
+            reports.organization_id = campaigns.organization_id
+            and reports.campaign_id = campaigns.id
 )
 
 select * from final

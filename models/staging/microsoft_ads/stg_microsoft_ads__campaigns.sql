@@ -1,6 +1,7 @@
 {% macro campaigns_feed__microsoft_ads() %}{{ ref("stg_microsoft_ads__campaigns") }}{% endmacro %}
 
--- One row per campaign. The objective is the kind of campaign; Microsoft does not say when it was made.
+-- One row per campaign. The objective is the kind of campaign; Microsoft does not say when it was
+-- made.
 
 with campaigns as (
     select * from {{ newest_records(source("microsoft_ads", "campaign_history")) }} as versions

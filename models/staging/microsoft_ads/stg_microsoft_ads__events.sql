@@ -3,7 +3,10 @@
 -- One row per day, campaign and way of delivery that has conversions.
 
 with reports as (
-    select * from {{ newest_records(source("microsoft_ads", "campaign_performance_daily_report")) }} as versions
+    select *
+    from
+        {{ newest_records(source("microsoft_ads", "campaign_performance_daily_report")) }}
+            as versions
 ),
 
 final as (

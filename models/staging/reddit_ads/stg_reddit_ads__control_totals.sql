@@ -1,7 +1,9 @@
-{% macro control_totals_feed__reddit_ads() %}{{ ref("stg_reddit_ads__control_totals") }}{% endmacro %}
+{% macro control_totals_feed__reddit_ads() %}
+    {{ ref("stg_reddit_ads__control_totals") }}
+{% endmacro %}
 
--- One row per account and day. The account report is counted apart from the campaign report that it controls.
--- Conversions of accounts do not equal those of campaigns, so they control nothing.
+-- One row per account and day. The account report is counted apart from the campaign report that it
+-- controls. Conversions of accounts do not equal those of campaigns, so they control nothing.
 
 with reports as (
     select * from {{ newest_records(source("reddit_ads", "account_report")) }} as versions

@@ -1,6 +1,7 @@
 {% macro events_feed__reddit_ads() %}{{ ref("stg_reddit_ads__events") }}{% endmacro %}
 
--- One row per account, campaign, day and kind of conversion. Reddit states values in units, not in micros.
+-- One row per account, campaign, day and kind of conversion. Reddit states values in units, not in
+-- micros.
 
 with reports as (
     select * from {{ newest_records(source("reddit_ads", "campaign_conversions")) }} as versions

@@ -1,6 +1,7 @@
 {% macro events_feed__snapchat() %}{{ ref("stg_snapchat__events") }}{% endmacro %}
 
--- One row per ad, hour and kind of conversion that happened. Only purchases have a value, in units, not in micros.
+-- One row per ad, hour and kind of conversion that happened. Only purchases have a value, in units,
+-- not in micros.
 
 with reports as (
     select * from {{ newest_records(source("snapchat", "ad_hourly_report")) }} as versions
@@ -30,17 +31,17 @@ conversions as (
     from reports
     cross join lateral (
         values
-            ('add_billing', reports.conversion_add_billing, 0),
-            ('add_cart', reports.conversion_add_cart, 0),
-            ('app_opens', reports.conversion_app_opens, 0),
-            ('level_completes', reports.conversion_level_completes, 0),
-            ('page_views', reports.conversion_page_views, 0),
-            ('purchases', reports.conversion_purchases, reports.conversion_purchases_value),
-            ('save', reports.conversion_save, 0),
-            ('searches', reports.conversion_searches, 0),
-            ('sign_ups', reports.conversion_sign_ups, 0),
-            ('start_checkout', reports.conversion_start_checkout, 0),
-            ('view_content', reports.conversion_view_content, 0)
+        ('add_billing', reports.conversion_add_billing, 0),
+        ('add_cart', reports.conversion_add_cart, 0),
+        ('app_opens', reports.conversion_app_opens, 0),
+        ('level_completes', reports.conversion_level_completes, 0),
+        ('page_views', reports.conversion_page_views, 0),
+        ('purchases', reports.conversion_purchases, reports.conversion_purchases_value),
+        ('save', reports.conversion_save, 0),
+        ('searches', reports.conversion_searches, 0),
+        ('sign_ups', reports.conversion_sign_ups, 0),
+        ('start_checkout', reports.conversion_start_checkout, 0),
+        ('view_content', reports.conversion_view_content, 0)
     ) as kinds (event_type, event_count, amount)
 ),
 

@@ -1,6 +1,6 @@
 {% macro spend_feed__snapchat() %}{{ ref("stg_snapchat__spend") }}{% endmacro %}
 
--- One row per ad and hour. The way to campaign and account goes ad -> ad squad -> campaign -> account;
+-- One row per ad and hour. The way to the account goes ad -> ad squad -> campaign -> account.
 -- Snapchat states money in micros and calls clicks swipes.
 
 with reports as (

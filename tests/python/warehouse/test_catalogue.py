@@ -137,8 +137,8 @@ WRONG = {
     ),
     "version may be NULL": (
         NATIVE,
-        '"%Y-%m-%dT%H:%M:%S.%f%z"], required: true}',
-        '"%Y-%m-%dT%H:%M:%S.%f%z"]}',
+        "                required: true\n",
+        "",
         "must be `required`, or newest would be a guess",
     ),
     "date of another type": (
