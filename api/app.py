@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 import uuid
@@ -65,6 +66,7 @@ def _finish(response: Response) -> Response:
     principal = g.get("principal")
     log.info(
         "request",
+        process=os.getpid(),
         method=request.method,
         path=request.path,
         parameters=sorted(request.args),

@@ -1,0 +1,202 @@
+"""The production server as a process: several workers, a clean stop, errors that say what to do."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from api_warehouse import SIGNING_KEY, ApiWarehouse
+
+from clusters import PROJECT_DIR
+
+START_SECONDS = 30
+STOP_SECONDS = 10
+
+
+class ServerProcess:
+    """`oversight serve`, as the process that it becomes."""
+
+    def __init__(self, warehouse: ApiWarehouse, log: Path, **environment: str) -> None:
+        self.port = free_port()
+        self.log = log
+        with log.open("wb") as errors:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "api.server"],
+                cwd=PROJECT_DIR,
+                env=environment_of(warehouse, self.port) | environment,
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+            )
+
+    def get(self, path: str, key: str | None = None) -> tuple[int, Any]:
+        """Status and JSON body of a GET."""
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}")
+        if key:
+            request.add_header("Authorization", f"Bearer {key}")
+        try:
+            with urllib.request.urlopen(request, timeout=10) as response:
+                return response.status, json.load(response)
+        except urllib.error.HTTPError as error:
+            return error.code, json.load(error)
+
+    def wait_until_ready(self) -> None:
+        """Until /health/ready says so."""
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            assert self.process.poll() is None, self.log.read_text()
+            try:
+                if self.get("/health/ready")[0] == 200:
+                    return
+            except OSError:
+                time.sleep(0.05)
+        raise AssertionError(f"not ready: {self.log.read_text()}")
+
+    def children(self) -> set[int]:
+        """The worker processes."""
+        tasks = Path(f"/proc/{self.process.pid}/task").iterdir()
+        return {int(pid) for task in tasks for pid in (task / "children").read_text().split()}
+
+    def requests(self) -> list[dict[str, Any]]:
+        """The request lines of the log."""
+        lines = [json.loads(line) for line in self.log.read_text().splitlines()]
+        return [line for line in lines if line["event"] == "request"]
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Signal it and give back its exit status."""
+        self.process.send_signal(number)
+        return self.process.wait(STOP_SECONDS)
+
+
+@pytest.fixture
+def served(read_only: ApiWarehouse, tmp_path: Path) -> Iterator[ServerProcess]:
+    """A ready server of two workers."""
+    server = ServerProcess(read_only, tmp_path / "log")
+    try:
+        server.wait_until_ready()
+        yield server
+    finally:
+        server.process.kill()
+        server.process.wait()
+
+
+def test_two_workers_answer_and_one_that_is_killed_comes_back(
+    read_only: ApiWarehouse, served: ServerProcess
+) -> None:
+    key = read_only.key("two workers", organization=["alpha"])
+    path = "/api/reporting/v1/daily-metrics?from=2026-09-01&to=2026-09-30"
+
+    def ask(_: int) -> int:
+        status, body = served.get(path, key)
+        assert len(body["data"]) == 90
+        return status
+
+    with ThreadPoolExecutor(8) as threads:
+        assert set(threads.map(ask, range(200))) == {200}
+    workers = served.children()
+    assert len(workers) == 2
+    assert {line["process"] for line in served.requests()} == workers
+
+    killed = min(workers)
+    os.kill(killed, signal.SIGKILL)
+    deadline = time.monotonic() + 15
+    while killed in served.children() or len(served.children()) != 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    served.wait_until_ready()
+    with ThreadPoolExecutor(8) as threads:
+        assert set(threads.map(ask, range(50))) == {200}
+
+
+def test_the_log_has_a_line_per_request_without_keys_and_values(
+    read_only: ApiWarehouse, served: ServerProcess
+) -> None:
+    key = read_only.key("logged", organization=["alpha"])
+    served.get("/api/reporting/v1/daily-metrics?partner_id=a-secret-value", key)
+    text = served.log.read_text()
+    assert key not in text
+    assert key[3:] not in text
+    assert "a-secret-value" not in text
+    (line,) = [line for line in served.requests() if line["principal"] == "logged"]
+    assert line["path"] == "/api/reporting/v1/daily-metrics"
+    assert line["parameters"] == ["partner_id"]
+    assert (line["method"], line["status"], line["level"]) == ("GET", 200, "info")
+    assert line["ms"] > 0
+    assert len(line["request_id"]) == 32
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_stops_cleanly_and_leaves_nobody(served: ServerProcess, number: int) -> None:
+    workers = served.children()
+    assert served.stop(number) == 0
+    assert not [pid for pid in workers if Path(f"/proc/{pid}").exists()]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", served.port))
+
+
+def test_a_taken_port_is_an_error_that_says_so(
+    read_only: ApiWarehouse, served: ServerProcess
+) -> None:
+    failed = run_server(read_only, served.port)
+    assert failed.returncode == 1
+    assert failed.stderr.startswith(f"error: can't listen on 127.0.0.1 port {served.port}")
+    assert "OVERSIGHT_API_PORT" in failed.stderr
+
+
+def test_without_a_signing_key_it_says_how_to_get_one(
+    read_only: ApiWarehouse, tmp_path: Path
+) -> None:
+    failed = run_server(
+        read_only, free_port(), OVERSIGHT_SIGNING_KEY="", OVERSIGHT_HOME=str(tmp_path)
+    )
+    assert failed.returncode == 1
+    assert failed.stderr.startswith("error: there is no signing key: set OVERSIGHT_SIGNING_KEY")
+    (tmp_path / "signing.key").write_text("short")
+    failed = run_server(
+        read_only, free_port(), OVERSIGHT_SIGNING_KEY="", OVERSIGHT_HOME=str(tmp_path)
+    )
+    assert "is shorter than 32 characters" in failed.stderr
+
+
+def run_server(
+    warehouse: ApiWarehouse, port: int, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """A server that is expected to end by itself."""
+    return subprocess.run(
+        [sys.executable, "-m", "api.server"],
+        cwd=PROJECT_DIR,
+        env=environment_of(warehouse, port) | environment,
+        capture_output=True,
+        text=True,
+        timeout=START_SECONDS,
+        check=False,
+    )
+
+
+def environment_of(warehouse: ApiWarehouse, port: int) -> dict[str, str]:
+    """The variables of a server of this warehouse."""
+    assert warehouse.settings.database_url
+    assert warehouse.settings.api_database_url
+    return os.environ | {
+        "OVERSIGHT_DATABASE_URL": warehouse.settings.database_url,
+        "OVERSIGHT_API_DATABASE_URL": warehouse.settings.api_database_url,
+        "OVERSIGHT_SIGNING_KEY": SIGNING_KEY,
+        "OVERSIGHT_API_PORT": str(port),
+        "OVERSIGHT_API_WORKERS": "2",
+    }
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
