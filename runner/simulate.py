@@ -86,7 +86,10 @@ class _Writer:
         self.database = duckdb.connect(
             config={"memory_limit": "512MB", "temp_directory": str(root / ".spill")}
         )
-        self.database.execute("set preserve_insertion_order = true; set TimeZone = 'UTC'")
+        self.database.execute(
+            "set preserve_insertion_order = true; set TimeZone = 'UTC';"
+            " set enable_progress_bar = false"
+        )
 
     def write(self) -> Report:
         """Write every folder of the scenario and report what there is."""

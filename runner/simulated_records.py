@@ -152,14 +152,14 @@ def measures(population: Simulation, table: str) -> str:
         return f"""
         select
             *,
-            clicks * (30 + {draw(p, "spend price")} % 220)
+            clicks * (10 + {draw(p, "spend price")} % 80)
                 * case when {weekday} > 4 then 7 else 10 end // 10
                 + {draw(p, "spend cents")} % 100 + {correction} as cents
         from (
             select *, impressions * (1 + {draw(p, "spend clicks")} % 60) // 1000 as clicks
             from (
                 select
-                    *, 200 + {draw(p, "spend impressions")} % 20000 + {correction} as impressions
+                    *, 20 + {draw(p, "spend impressions")} % 2000 + {correction} as impressions
                 from settled
             )
         )
@@ -179,7 +179,7 @@ def measures(population: Simulation, table: str) -> str:
             select
                 *,
                 case when type_draw < 60 then 'view' when type_draw < 85 then 'click'
-                    when type_draw < 95 then 'signup' else 'revenue' end as event_type
+                    when type_draw < 94 then 'signup' else 'revenue' end as event_type
             from (select *, {draw(p, "event type")} % 100 as type_draw from settled)
         )
         """
