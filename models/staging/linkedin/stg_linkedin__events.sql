@@ -6,10 +6,6 @@ with reports as (
     select * from {{ newest_records(source("linkedin", "ad_analytics_by_campaign")) }} as versions
 ),
 
-campaigns as (
-    select * from {{ newest_records(source("linkedin", "ad_campaign_history")) }} as versions
-),
-
 final as (
     select
         reports.organization_id,
@@ -22,10 +18,11 @@ final as (
         coalesce(reports.external_website_conversions, 0) as event_count,
         coalesce(reports.conversion_value_in_local_currency, 0) as amount
     from reports
-    left join campaigns
-        on
-            reports.organization_id = campaigns.organization_id
-            and reports.campaign_id = campaigns.id
+    left join
+        {{ newest_record(
+            source("linkedin", "ad_campaign_history"), "reports.organization_id", "reports.campaign_id"
+        ) }} as campaigns
+        on true
     where
         coalesce(reports.external_website_conversions, 0) <> 0
         or coalesce(reports.conversion_value_in_local_currency, 0) <> 0

@@ -7,10 +7,6 @@ with reports as (
     select * from {{ newest_records(source("linkedin", "ad_analytics_by_campaign")) }} as versions
 ),
 
-campaigns as (
-    select * from {{ newest_records(source("linkedin", "ad_campaign_history")) }} as versions
-),
-
 final as (
     select
         reports.organization_id,
@@ -23,10 +19,11 @@ final as (
         coalesce(reports.clicks, 0) as clicks,
         coalesce(reports.impressions, 0) as impressions
     from reports
-    left join campaigns
-        on
-            reports.organization_id = campaigns.organization_id
-            and reports.campaign_id = campaigns.id
+    left join
+        {{ newest_record(
+            source("linkedin", "ad_campaign_history"), "reports.organization_id", "reports.campaign_id"
+        ) }} as campaigns
+        on true
 )
 
 select * from final

@@ -7,18 +7,6 @@ with reports as (
     select * from {{ newest_records(source("snapchat", "ad_hourly_report")) }} as versions
 ),
 
-ads as (
-    select * from {{ newest_records(source("snapchat", "ad_history")) }} as versions
-),
-
-ad_squads as (
-    select * from {{ newest_records(source("snapchat", "ad_squad_history")) }} as versions
-),
-
-campaigns as (
-    select * from {{ newest_records(source("snapchat", "campaign_history")) }} as versions
-),
-
 final as (
     select
         reports.organization_id,
@@ -31,14 +19,21 @@ final as (
         coalesce(reports.swipes, 0) as clicks,
         coalesce(reports.impressions, 0) as impressions
     from reports
-    left join ads
-        on reports.organization_id = ads.organization_id and reports.ad_id = ads.id
-    left join ad_squads
-        on ads.organization_id = ad_squads.organization_id and ads.ad_squad_id = ad_squads.id
-    left join campaigns
-        on
-            ad_squads.organization_id = campaigns.organization_id
-            and ad_squads.campaign_id = campaigns.id
+    left join
+        {{ newest_record(
+            source("snapchat", "ad_history"), "reports.organization_id", "reports.ad_id"
+        ) }} as ads
+        on true
+    left join
+        {{ newest_record(
+            source("snapchat", "ad_squad_history"), "ads.organization_id", "ads.ad_squad_id"
+        ) }} as ad_squads
+        on true
+    left join
+        {{ newest_record(
+            source("snapchat", "campaign_history"), "ad_squads.organization_id", "ad_squads.campaign_id"
+        ) }} as campaigns
+        on true
 )
 
 select * from final
