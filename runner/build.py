@@ -38,7 +38,7 @@ def build(settings: Settings, on_step: Callable[[int, int], None]) -> Build:
     Failing tests are in the result, since what is served then says so itself (parity) or stays as
     it was. Raises BuildError when a model could not be built.
     """
-    target = settings.home / "target"
+    target = target_path(settings)
     results = target / "run_results.json"
     results.unlink(missing_ok=True)
     command = [
@@ -62,6 +62,11 @@ def build(settings: Settings, on_step: Callable[[int, int], None]) -> Build:
             if step := _STEP.match(line):
                 on_step(int(step[1]), int(step[2]))
     return _outcome(results, process.returncode, lines)
+
+
+def target_path(settings: Settings) -> Path:
+    """Where dbt keeps what it parsed and how builds ended."""
+    return settings.home / "target"
 
 
 def fingerprint(settings: Settings) -> str:

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 
-from runner.build import build, fingerprint
+from runner.build import build, fingerprint, target_path
 from runner.children import Child, ChildError, wait_for_end
 from runner.first_use import (
     has_batches,
@@ -76,7 +76,7 @@ def _serve(settings: Settings, say: Callable[[str], None], stack: ExitStack) -> 
         migrate.migrate(settings)
         make_signing_key(settings)
     with steps.step("deploying the declarations"):
-        catalogue = deploy(settings)
+        catalogue = deploy(settings, target_path(settings))
         make_raw_tables(settings, catalogue)
     _fill(settings, catalogue, steps, say)
     key = reader_key(settings)

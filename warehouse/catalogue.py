@@ -94,19 +94,20 @@ def read_catalogue(project_dir: Path) -> Catalogue:
     )
 
 
-def deploy(settings: Settings) -> Catalogue:
+def deploy(settings: Settings, target_path: Path | None = None) -> Catalogue:
     """Check the project, have dbt parse it, and make its catalogue the one that is served.
+
+    In `target_path` dbt leaves what it parsed, so that a build there need not parse again.
 
     An unchanged catalogue leaves the database as it is. Raises CatalogueError when the
     declarations or dbt's parse say no; what is served stays as it was.
     """
     catalogue = read_catalogue(settings.project_dir)
     with tempfile.TemporaryDirectory(prefix="oversight-parse-") as folder:
-        target_path = Path(folder)
         parsed = dbt.run(
             settings,
             *("--warn-error", "parse", "--no-partial-parse", "--log-path", folder),
-            target_path=target_path,
+            target_path=target_path or Path(folder),
         )
     if parsed.returncode != 0:
         output = (parsed.stdout or parsed.stderr).strip()
