@@ -22,13 +22,15 @@ from metadata.catalogue as c order by c.catalogue_id desc limit 1
 """)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ServedMart:
     """A mart with what its endpoint needs of the whole catalogue."""
 
     mart: Mart
     parameters: MartParameters
     reporting_timezone: str
+    fresh_as: tuple[str, ...]
+    """The marts that make it fresh: itself, or for a live view all that are refreshed."""
 
     @property
     def organization_column(self) -> str:
@@ -47,8 +49,14 @@ class Served:
     @classmethod
     def of(cls, catalogue: Catalogue, content_hash: str) -> Served:
         """The endpoints of a catalogue, by their path below /api/reporting/v1/."""
+        refreshed = tuple(mart.name for mart in catalogue.marts if mart.cadence is not None)
         marts = {
-            mart.path: ServedMart(mart, MartParameters(mart), catalogue.reporting_timezone)
+            mart.path: ServedMart(
+                mart=mart,
+                parameters=MartParameters(mart),
+                reporting_timezone=catalogue.reporting_timezone,
+                fresh_as=refreshed if mart.cadence is None else (mart.name,),
+            )
             for mart in catalogue.marts
         }
         return cls(catalogue=catalogue, content_hash=content_hash, marts=marts)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from psycopg2.sql import SQL, Composable, Identifier, Literal
 
 from api.auth import Principal
-from api.scope import condition, where
+from api.scope import condition, is_one_of, where
 
 _TIMES = SQL("""
     select
@@ -45,20 +47,20 @@ def instant(expression: Composable) -> Composable:
     )
 
 
-def times(principal: Principal, *, mart: Composable, sla: Composable) -> Composable:
-    """A query of one row; over several organizations each time is the least, true of them all."""
-    conditions = [SQL("f.model = {}").format(mart), _organization(principal, "f")]
+def times(principal: Principal, *, marts: Sequence[str], sla: Composable) -> Composable:
+    """A query of one row; of several organizations or marts each time is the least, true of all."""
+    conditions = [is_one_of(SQL("f.model"), marts), _organization(principal, "f")]
     return _TIMES.format(sla=sla, where=where(conditions))
 
 
 def parity(
-    principal: Principal, *, mart: Composable, first: Composable | None, last: Composable | None
+    principal: Principal, *, marts: Sequence[str], first: Composable | None, last: Composable | None
 ) -> Composable:
     """Failed if any key in scope and window failed, else unchecked if any is, else ok.
 
     Totals (a NULL period) are of no window; metadata/parity shows them.
     """
-    checked = [SQL("v.mart = {}").format(mart), _organization(principal, "v")]
+    checked = [is_one_of(SQL("v.mart"), marts), _organization(principal, "v")]
     in_window = list(checked)
     if first is not None and last is not None:
         in_window.append(SQL("v.period between {} and {}").format(first, last))

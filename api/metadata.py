@@ -80,15 +80,15 @@ def _views(served: Served, principal: Principal) -> Composable:
 def _view(item: ServedMart, principal: Principal) -> Composable:
     """One view, its parity that of the window which a read without from and to answers."""
     mart = item.mart
-    name, sla = Literal(mart.name), Literal(mart.freshness_sla_seconds)
+    sla = Literal(mart.freshness_sla_seconds)
     first = last = None
     if mart.window is not None:
         last = SQL("times.last_day")
         first = SQL("times.last_day - {}").format(Literal(mart.window.default_days - 1))
     return _VIEW.format(
-        name=name,
+        name=Literal(mart.name),
         path=Literal(f"{PREFIX}/{mart.path}"),
-        times=freshness.times(principal, mart=name, sla=sla),
+        times=freshness.times(principal, marts=item.fresh_as, sla=sla),
         last=SQL("coalesce({}, {})").format(
             freshness.day_of(SQL("t.data_through"), item.reporting_timezone),
             freshness.day_of(SQL("now()"), item.reporting_timezone),
@@ -96,6 +96,6 @@ def _view(item: ServedMart, principal: Principal) -> Composable:
         block=freshness.block(
             relation="times",
             sla=sla,
-            parity_state=freshness.parity(principal, mart=name, first=first, last=last),
+            parity_state=freshness.parity(principal, marts=item.fresh_as, first=first, last=last),
         ),
     )

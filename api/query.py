@@ -72,12 +72,11 @@ def message(
     if position is not None:
         first, last = position.first, position.last
     sla = Literal(mart.freshness_sla_seconds)
-    name = Literal(mart.name)
     is_bounded = mart.window is not None
     lower = Literal(first) if first else SQL("(select b.first from bounds as b)")
     upper = Literal(last) if last else SQL("(select b.last from bounds as b)")
     read = _READ.format(
-        times=freshness.times(principal, mart=name, sla=sla),
+        times=freshness.times(principal, marts=served.fresh_as, sla=sla),
         first=Literal(first),
         last=Literal(last),
         days_before=Literal(mart.window.default_days - 1 if mart.window else 0),
@@ -105,7 +104,7 @@ def message(
             sla=sla,
             parity_state=freshness.parity(
                 principal,
-                mart=name,
+                marts=served.fresh_as,
                 first=lower if is_bounded else None,
                 last=upper if is_bounded else None,
             ),

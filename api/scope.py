@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from psycopg2.sql import SQL, Composable, Identifier, Literal
 
@@ -53,9 +53,14 @@ def condition(principal: Principal, scope_name: str, column: Composable) -> Comp
     ids = principal.ids(scope_name)
     if not ids:
         return SQL("false")
-    if len(ids) == 1:
-        return SQL("{} = {}").format(column, Literal(ids[0]))
-    return SQL("{} = any({})").format(column, Literal(list(ids)))
+    return is_one_of(column, ids)
+
+
+def is_one_of(column: Composable, values: Sequence[str]) -> Composable:
+    """A comparison with one or several texts; equality lets an index give the order too."""
+    if len(values) == 1:
+        return SQL("{} = {}").format(column, Literal(values[0]))
+    return SQL("{} = any({}::text[])").format(column, Literal(list(values)))
 
 
 def where(conditions: Iterable[Composable | None]) -> Composable:

@@ -22,6 +22,7 @@ from warehouse.keys import create_key
 from warehouse.settings import Settings
 
 BASE = "/api/reporting/v1"
+MOST_PAGES = 1000
 SIGNING_KEY = "a-signing-key-that-only-tests-ever-use"
 FIRST_DAY = date(2026, 9, 1)
 DAYS = 60
@@ -163,12 +164,13 @@ class Client:
         """All pages of a query, to the end."""
         pages: list[list[dict[str, Any]]] = []
         following: dict[str, str] = {}
-        while True:
+        while len(pages) < MOST_PAGES:
             body = json_of(self.get(path, None, **query, **following))
             pages.append(body["data"])
             if body["next_page"] is None:
                 return pages
             following = {"page": body["next_page"]}
+        raise AssertionError(f"{path} has no last page")
 
 
 def json_of(response: TestResponse) -> Any:

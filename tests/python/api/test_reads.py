@@ -199,6 +199,24 @@ def test_parity_results_come_with_totals_and_filters(own: ApiWarehouse) -> None:
     assert len(json_of(client.get("metadata/parity", period="2026-10-10"))["data"]) == 4
 
 
+def test_a_live_view_is_as_fresh_and_as_checked_as_the_marts(own: ApiWarehouse) -> None:
+    own.run(
+        "update metadata.data_versions set last_refresh_at = '2026-10-21 00:00+00'"
+        " where model = 'weekly_partner_performance'"
+    )
+    own.run(
+        ADD_VERDICT, "alpha", "weekly_partner_performance", "a", "2020-01-06", "spend", "failed"
+    )
+    client = own.client(own.key("live", organization=["alpha"]))
+    fresh = json_of(client.get("metadata/parity"))["freshness"]
+    assert fresh["last_refresh_at"] == "2026-10-21T00:00:00.000000Z"
+    assert (fresh["status"], fresh["parity"]) == ("fresh", "failed")
+    views = {item["view"]: item for item in json_of(client.get("metadata/refresh"))["views"]}
+    for name, state in fresh.items():
+        assert views["parity_results"][name] == state
+    assert views["daily_metrics"]["parity"] == "unchecked"
+
+
 def test_runs_show_counts_and_errors_only_to_those_who_see_all(own: ApiWarehouse) -> None:
     own.run(
         "insert into metadata.refresh_log"

@@ -140,6 +140,8 @@ def test_it_stops_cleanly_and_leaves_nobody(served: ServerProcess, number: int) 
     assert served.stop(number) == 0
     assert not [pid for pid in workers if Path(f"/proc/{pid}").exists()]
     with socket.socket() as probe:
+        # Ended connections linger in TIME_WAIT; only a listener would be in the way.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind(("127.0.0.1", served.port))
 
 

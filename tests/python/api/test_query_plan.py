@@ -1,0 +1,71 @@
+"""A page is read by the index on the grain, however large the mart."""
+
+from datetime import date
+
+import psycopg2
+import pytest
+from api_warehouse import CATALOGUE, ApiWarehouse, make_warehouse
+from werkzeug.datastructures import MultiDict
+
+from api import query
+from api.auth import Principal
+from api.deployed import Served
+from api.paging import Position
+from clusters import Cluster
+from warehouse.settings import Settings
+
+FIRST, LAST = date(2026, 8, 1), date(2026, 8, 30)
+
+
+@pytest.fixture
+def large(server: Cluster, any_warehouse: Settings) -> ApiWarehouse:
+    """100,000 rows of ten organizations, on 18 and on 15."""
+    warehouse = make_warehouse(server, any_warehouse)
+    warehouse.run(
+        "truncate reporting.daily_metrics;"
+        " insert into reporting.daily_metrics"
+        " select 'o' || o, date '2026-01-01' + d, 'p:' || p, 1, 1 from generate_series(0, 9) as o,"
+        " generate_series(0, 249) as d, generate_series(0, 39) as p;"
+        " analyze reporting.daily_metrics"
+    )
+    return warehouse
+
+
+def test_every_page_is_read_by_the_index(large: ApiWarehouse) -> None:
+    position = Position(first=FIRST, last=LAST, after=("o3", "2026-08-20", "p:7"))
+    window = {"from": FIRST.isoformat(), "to": LAST.isoformat()}
+    for organizations, arguments, after, bounds in (
+        (("o3",), window, None, ("organization_id", "day")),
+        (("o3",), {}, None, ("organization_id", "day")),
+        (("o3",), window | {"partner_id": "p:7"}, None, ("organization_id", "day", "partner_id")),
+        (("o3",), {}, position, ("ROW(organization_id, day, partner_id) >", "day")),
+        (("o3", "o4"), window, None, ("organization_id = ANY", "day")),
+    ):
+        plan = plan_of(large, organizations, arguments, after)
+        (line,) = [item for item in plan if "Index Cond" in item and "day" in item]
+        assert all(bound in line for bound in bounds), plan
+        assert not [item for item in plan if "Seq Scan on daily_metrics" in item], plan
+
+
+def plan_of(
+    warehouse: ApiWarehouse,
+    organizations: tuple[str, ...],
+    arguments: dict[str, str],
+    after: Position | None,
+) -> list[str]:
+    """The plan of a read's last statement, after the statements before it."""
+    served = Served.of(CATALOGUE, "").mart("daily-metrics")
+    scope = {"organization": organizations, "partner": ("*",)}
+    principal = Principal(name="plan", role="reader", scope=scope, expires_at=None)
+    request = served.parameters.request(MultiDict(arguments))
+    message = query.message(served, request, principal, after, timeout_ms=10_000)
+    connection = psycopg2.connect(str(warehouse.settings.api_database_url))
+    connection.autocommit = True
+    try:
+        text = message.as_string(connection)
+        assert text.count("with times as") == 1
+        with connection.cursor() as cursor:
+            cursor.execute(text.replace("with times as", "explain (costs off) with times as"))
+            return [row[0] for row in cursor.fetchall()]
+    finally:
+        connection.close()
