@@ -124,9 +124,9 @@ class SourceReader(DeclarationReader):
                 self._problem(at, f"{name!r} is a column of every raw table already", key="name")
             if data_type not in DATA_TYPES:
                 self._problem(at, f"must be one of {', '.join(DATA_TYPES)}", key="data_type")
-            in_key = name in landing["key"]
+            in_key = name in (*landing["key"], landing["organization"].get("column"))
             if in_key and (meta.get("volatile") or meta.get("optional")):
-                self._problem(at, "is part of the key and so neither volatile nor optional")
+                self._problem(at, "is part of the key and so is neither volatile nor optional")
             columns[name] = Column(
                 name=name,
                 data_type=str(data_type),

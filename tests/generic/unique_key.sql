@@ -3,10 +3,13 @@
 
     Arguments:
         columns: names of the key's columns
+        nullable: those of them that may be NULL; NULL then is a value like others
 #}
-{% test unique_key(model, columns) %}
+{% test unique_key(model, columns, nullable=[]) %}
     select {{ columns | join(", ") }}, count(*) as copies
     from {{ model }}
     group by {{ columns | join(", ") }}
-    having count(*) > 1 or ({% for column in columns %}{{ column }} is null{{ " or " if not loop.last }}{% endfor %})
+    having count(*) > 1 or (
+        {% for column in columns if column not in nullable %}{{ column }} is null{{ " or " if not loop.last }}{% endfor %}
+    )
 {% endtest %}
