@@ -5,6 +5,8 @@
 {% macro after_refresh() %}
     {% if execute %}
         {% if model.config.materialized == "incremental" %}
+            {# a table that is new has no statistics yet, and the next refresh needs them for its plans #}
+            {% if not is_incremental() %}analyze {{ this }};{% endif %}
             {% if model.config.meta.fact %}
                 {{ after_fact() }}
             {% elif model.config.meta.dimension %}

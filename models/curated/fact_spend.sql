@@ -5,7 +5,7 @@
         indexes=[
             {"columns": ["record_key"], "unique": true},
             {"columns": ["organization_id", "partner_id", "day"]},
-            {"columns": ["organization_id", "campaign_id"]},
+            {"columns": ["organization_id", "campaign_id", "partner_id"]},
         ],
     )
 }}
