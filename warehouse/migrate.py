@@ -207,7 +207,7 @@ def _note_project(connection: Connection, project_dir: Path) -> None:
         cursor.execute(
             "update metadata.instance set project_dir = %(here)s "
             "where project_dir is distinct from %(here)s",
-            {"here": str(project_dir)},
+            {"here": str(project_dir.resolve())},
         )
 
 

@@ -7,7 +7,9 @@
     {% if execute %}
         {% set found = run_query("select instance_id::text, project_dir from metadata.instance").rows %}
         {% set expected = env_var("OVERSIGHT_INSTANCE", "") %}
-        {% set here = flags.PROJECT_DIR | string %}
+        {# Only seeds know the folder that they were read from; flags.PROJECT_DIR is empty without the option. #}
+        {% set seeds = graph.nodes.values() | selectattr("resource_type", "equalto", "seed") | list %}
+        {% set here = seeds[0].root_path | string if seeds else "" %}
         {% if not found %}
             {{ exceptions.raise_compiler_error("this database holds no warehouse: run `oversight db migrate` first") }}
         {% elif expected and found[0][0] != expected %}
