@@ -39,6 +39,18 @@
                 true
             {% endif %}
         )::int;
+    {% if parity_metrics(model) %}
+        {# the mart of verdicts is a view: it is as fresh as the marts that write them #}
+        insert into metadata.data_versions as v (model, organization_id, data_through)
+        select 'parity_results', organization_id, data_through
+        from metadata.data_versions
+        where model = '{{ own }}'
+        on conflict (model, organization_id) do update
+        set
+            data_through = excluded.data_through,
+            last_refresh_at = excluded.last_refresh_at,
+            version = v.version + 1;
+    {% endif %}
     {% if target.name in ["embedded", "prod"] %}
         select pg_notify('oversight_data', '{{ own }}');
     {% endif %}
