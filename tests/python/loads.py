@@ -16,7 +16,7 @@ from warehouse.declared import Catalogue
 from warehouse.settings import Settings
 
 Arrivals = list[tuple[int, Item]]
-_PATIENCE_SECONDS = 60.0
+_PATIENCE_SECONDS = 600.0
 
 
 def write_extracts(folder: Path, catalogue: Catalogue, arrivals: Arrivals) -> None:
