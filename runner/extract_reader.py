@@ -173,8 +173,10 @@ class ExtractReader:
         finally:
             if not is_read:
                 self._database.interrupt()
-            os.close(reader)
+                while os.read(reader, _PIPE_BYTES):
+                    pass
             writer.join()
+            os.close(reader)
         if failures and not isinstance(failures[0], _BAD_FILE):
             raise failures[0]
         if failures:

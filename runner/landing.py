@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psycopg2
 import structlog
 from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
@@ -21,6 +22,7 @@ from runner.landing_tables import (
     FileCount,
     TableBatch,
     check_counts,
+    count_records,
     store_rejects,
     stream_in,
 )
@@ -126,6 +128,10 @@ def load_engine(
             with connection, connection.cursor() as cursor:
                 report.batch_id = _open_batch(cursor, engine, "rejected", folder)[0]
                 _close_batch(cursor, report)
+    except psycopg2.OperationalError as error:
+        raise LandingError(
+            f"the database gave up on {folder}: {str(error).strip()}; nothing landed, load it again"
+        ) from error
     finally:
         connection.close()
     _log.info(
@@ -224,6 +230,7 @@ def _land_table(
         progress=lambda extract, share: progress(extract.name, share),
     )
     place_in_time(cursor, batch)
+    count_records(cursor, batch)
     store_rejects(cursor, batch)
     check_counts(batch, may_be_empty=allow_void)
     if batch.table.mode == "snapshot":
@@ -259,30 +266,22 @@ def _close_batch(cursor: Cursor, report: LoadReport) -> None:
 
 
 def _record_table(cursor: Cursor, batch: TableBatch) -> None:
-    """What the batch holds per organization, those included of which all records were unchanged."""
+    """What the batch holds per organization, those included whose records were all unchanged."""
     table = batch.table
-    cursor.execute(
-        SQL(
-            """
-            insert into metadata.batch_tables
-                (batch_id, engine, source_table, organization_id,
-                accepted, voided, extracted_through)
-            select %(batch)s, %(engine)s, %(table)s, organization_id, sum(accepted), sum(voided),
-                max(extracted_through)
-            from (
-                select organization_id, count(*) as accepted,
-                    count(*) filter (where is_void) as voided,
-                    max(extracted_at) as extracted_through
-                from {raw} where batch_id = %(batch)s group by organization_id
-                union all
-                select organization_id, 0, 0, max({moment})
-                from pg_temp.incoming as i where reasons is null group by organization_id
-            ) as counted
-            group by organization_id
-            """
-        ).format(raw=batch.raw, moment=batch.moment),
-        {"batch": batch.batch_id, "engine": table.engine, "table": table.name},
-    )
+    for organization, total in batch.organizations.items():
+        cursor.execute(
+            "insert into metadata.batch_tables (batch_id, engine, source_table, organization_id, "
+            "accepted, voided, extracted_through) values (%s, %s, %s, %s, %s, %s, %s)",
+            (
+                batch.batch_id,
+                table.engine,
+                table.name,
+                organization,
+                total.accepted,
+                total.voided,
+                total.extracted_through,
+            ),
+        )
     for extract, count in zip(batch.extracts, batch.counts, strict=True):
         cursor.execute(
             "insert into metadata.landed_files "

@@ -10,7 +10,7 @@ from psycopg2.sql import SQL, Composable, Identifier, Literal
 
 from runner.extract_times import as_of_text, window_text
 from runner.landing_errors import LandingError
-from runner.landing_tables import TableBatch
+from runner.landing_tables import RECORD, OrganizationCount, TableBatch
 from runner.landing_versions import land_versions
 from warehouse.raw_tables import canonical_type, payload_columns
 
@@ -50,14 +50,14 @@ def place_in_time(cursor: Cursor, batch: TableBatch) -> None:
         cursor.execute(
             SQL(
                 """
-                update pg_temp.incoming
-                set reasons = {reason} || window_from || ' to ' || window_to,
-                    record = (to_jsonb(incoming))::text
-                where reasons is null and not {day} between window_from and window_to
+                update pg_temp.incoming as i
+                set reasons = {reason} || i.window_from || ' to ' || i.window_to, record = {record}
+                where i.reasons is null and not {day} between i.window_from and i.window_to
                 """
             ).format(
                 reason=Literal(f'column "{name}": the day is outside the window of the extract, '),
-                day=_day(batch, "c_"),
+                record=RECORD,
+                day=_day(batch, "c_", "i"),
             )
         )
 
@@ -154,8 +154,8 @@ def _find_live(cursor: Cursor, batch: TableBatch, as_of: datetime) -> None:
             """
             create temporary table live on commit drop as
             select distinct on (n.record_key)
-                e.window_from, e.window_to, n.organization_id, n.record_key, n.record_version,
-                n.content_hash, {columns}
+                e.window_from as "window from", e.window_to as "window to", n.organization_id,
+                n.record_key, n.record_version, n.content_hash, {columns}
             from pg_temp.extracts as e
             join lateral (
                 select distinct t.record_key from {raw} as t
@@ -183,17 +183,17 @@ def _find_live(cursor: Cursor, batch: TableBatch, as_of: datetime) -> None:
 def _void_vanished(cursor: Cursor, batch: TableBatch, as_of: datetime, *, allow_void: bool) -> int:
     cursor.execute(
         """
-        select l.organization_id, l.window_from::text, l.window_to::text, count(*),
-            count(*) filter (where i.record_key is null)
+        select l.organization_id, l."window from"::text, l."window to"::text, count(*),
+            count(*) filter (where i.record_key is null), %s::timestamptz::text
         from pg_temp.live as l
         left join (
             select distinct record_key from pg_temp.incoming where as_of = %s
         ) as i on i.record_key = l.record_key
-        group by l.organization_id, l.window_from, l.window_to
+        group by l.organization_id, l."window from", l."window to"
         """,
-        (as_of,),
+        (as_of, as_of),
     )
-    groups: list[tuple[Any, ...]] = cursor.fetchall()
+    groups: list[tuple[Any, ...]] = [group for group in cursor.fetchall() if group[4]]
     vanished = sum(int(group[4]) for group in groups)
     if not vanished:
         return 0
@@ -203,7 +203,7 @@ def _void_vanished(cursor: Cursor, batch: TableBatch, as_of: datetime, *, allow_
             f"{as_of.isoformat()}, but {batch.rejected} were rejected, so none was withdrawn"
         )
         return 0
-    for organization, first, last, live, gone in groups:
+    for organization, first, last, live, gone, through in groups:
         if gone > live * batch.table.max_void_share and not allow_void:
             raise LandingError(
                 f"{batch.extracts[0].path.parent}: the snapshot of {batch.table.name} as of "
@@ -211,6 +211,9 @@ def _void_vanished(cursor: Cursor, batch: TableBatch, as_of: datetime, *, allow_
                 f"organization {organization} has from {first} to {last}, more than max_void_share "
                 f"{batch.table.max_void_share:g} allows; if it is right, load it with --allow-void"
             )
+        total = batch.organizations.setdefault(organization, OrganizationCount())
+        total.voided += gone
+        total.extracted_through = max(total.extracted_through, through)
     names = [Identifier(column.name) for column in payload_columns(batch.table)]
     cursor.execute(
         SQL(

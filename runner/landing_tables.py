@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
+import psycopg2
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.sql import SQL, Composed, Identifier, Literal
 
@@ -15,7 +16,16 @@ from runner.extracts import Extract
 from runner.landing_errors import LandingError
 from warehouse.declared import SourceTable
 
+RECORD = SQL(
+    "(select jsonb_object_agg(substr(e.key, 3), e.value)::text "
+    "from jsonb_each(to_jsonb(i)) as e where e.key like 'c\\_%%')"
+)
+"""A row of `incoming as i` as it is kept among the rejects."""
 _COPY_BYTES = 1 << 16
+
+
+Candidates = tuple[int, str, int, int]
+"""File number, organization, records that could land, and how many of them are void."""
 
 
 @dataclass(kw_only=True)
@@ -32,6 +42,15 @@ class FileCount:
 
 
 @dataclass(kw_only=True)
+class OrganizationCount:
+    """What a batch holds of one organization; `extracted_through` in UTC, as PostgreSQL writes."""
+
+    accepted: int = 0
+    voided: int = 0
+    extracted_through: str = ""
+
+
+@dataclass(kw_only=True)
 class TableBatch:
     """The files of one source table in one batch, while they are landed."""
 
@@ -40,6 +59,8 @@ class TableBatch:
     extracts: list[Extract]
     landed_at: str
     counts: list[FileCount] = field(default_factory=list)
+    organizations: dict[str, OrganizationCount] = field(default_factory=dict)
+    candidates: list[Candidates] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -88,10 +109,14 @@ def stream_in(
             extract,
             file_number=number,
             currency=currency,
-            sink=partial(_copy, cursor, "incoming"),
+            sink=partial(_copy, cursor, extract, "incoming"),
             progress=partial(progress, extract),
         )
-        reader.stream_unparsed(extract, file_number=number, sink=partial(_copy, cursor, "unparsed"))
+        reader.stream_unparsed(
+            extract,
+            file_number=number,
+            sink=partial(_copy, cursor, extract, "unparsed"),
+        )
         if _is_cut(extract) and not reader.is_tail_unparsed(extract):
             _reject_last(cursor, number)
         batch.counts.append(
@@ -104,8 +129,11 @@ def stream_in(
     cursor.execute("analyze pg_temp.incoming (record_key)")
 
 
-def _copy(cursor: Cursor, table: str, source: PipeSource) -> None:
-    cursor.copy_expert(f"copy pg_temp.{table} from stdin (format csv)", source, _COPY_BYTES)
+def _copy(cursor: Cursor, extract: Extract, table: str, source: PipeSource) -> None:
+    try:
+        cursor.copy_expert(f"copy pg_temp.{table} from stdin (format csv)", source, _COPY_BYTES)
+    except psycopg2.DataError as error:
+        raise LandingError(f"{extract.path}: the database refuses a value: {error}") from error
 
 
 def _is_cut(extract: Extract) -> bool:
@@ -118,15 +146,16 @@ def _is_cut(extract: Extract) -> bool:
 
 def _reject_last(cursor: Cursor, file_number: int) -> None:
     cursor.execute(
-        """
-        update pg_temp.incoming as i
-        set
-            reasons = concat_ws(%(separator)s, i.reasons, %(reason)s),
-            record = coalesce(i.record, to_jsonb(i)::text)
-        where i.file_number = %(file)s and i.record_number = (
-            select max(record_number) from pg_temp.incoming where file_number = %(file)s
-        )
-        """,
+        SQL(
+            """
+            update pg_temp.incoming as i
+            set reasons = concat_ws(%(separator)s, i.reasons, %(reason)s),
+                record = coalesce(i.record, {})
+            where i.file_number = %(file)s and i.record_number = (
+                select max(record_number) from pg_temp.incoming where file_number = %(file)s
+            )
+            """
+        ).format(RECORD),
         {
             "separator": REASON_SEPARATOR,
             "reason": "the file ends without a newline, so its last record may be cut",
@@ -135,7 +164,7 @@ def _reject_last(cursor: Cursor, file_number: int) -> None:
     )
 
 
-def number_records(cursor: Cursor) -> None:
+def _number_records(cursor: Cursor) -> None:
     """Count records as they stand in the file: DuckDB's numbers leave out what it can't parse."""
     cursor.execute(
         """
@@ -155,8 +184,10 @@ def number_records(cursor: Cursor) -> None:
 
 
 def store_rejects(cursor: Cursor, batch: TableBatch) -> None:
-    """Keep every record that can't be landed, with all that is wrong with it; count the files."""
-    number_records(cursor)
+    """Keep every record that can't be landed, with all that is wrong with it."""
+    if not batch.rejected:
+        return
+    _number_records(cursor)
     names = SQL(", ").join(Literal(extract.name) for extract in batch.extracts)
     cursor.execute(
         SQL(
@@ -176,21 +207,32 @@ def store_rejects(cursor: Cursor, batch: TableBatch) -> None:
         ).format(names=names),
         (batch.batch_id, batch.table.engine, batch.table.name, REASON_SEPARATOR),
     )
+
+
+def count_records(cursor: Cursor, batch: TableBatch) -> None:
+    """Count what each file holds, and note what each organization's newest extract time is."""
     cursor.execute(
-        """
-        select file_number, sum(read), sum(rejected) from (
-            select file_number, count(*) as read, count(reasons) as rejected
-            from pg_temp.incoming group by file_number
+        SQL(
+            """
+            select i.file_number, i.organization_id, count(*), count(i.reasons),
+                count(*) filter (where i.is_void and i.reasons is null),
+                max(case when i.reasons is null then {moment} end)::text
+            from pg_temp.incoming as i group by i.file_number, i.organization_id
             union all
-            select file_number, count(*), count(*) from pg_temp.unparsed group by file_number
-        ) as counted
-        group by file_number
-        """
+            select file_number, null, count(*), count(*), 0, null
+            from pg_temp.unparsed group by file_number
+            """
+        ).format(moment=batch.moment)
     )
-    for number, read, rejected in cursor.fetchall():
-        batch.counts[number].read = int(read)
-        batch.counts[number].rejected = int(rejected)
-        batch.counts[number].unchanged = int(read - rejected)
+    for number, organization, read, rejected, voids, through in cursor.fetchall():
+        count = batch.counts[number]
+        count.read += read
+        count.rejected += rejected
+        count.unchanged += read - rejected
+        if organization is not None and through is not None:
+            total = batch.organizations.setdefault(organization, OrganizationCount())
+            total.extracted_through = max(total.extracted_through, through)
+            batch.candidates.append((number, organization, read - rejected, voids))
 
 
 def check_counts(batch: TableBatch, *, may_be_empty: bool) -> None:

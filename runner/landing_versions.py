@@ -2,56 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.sql import SQL, Composed, Identifier, Literal
 
-from runner.landing_tables import TableBatch
+from runner.landing_tables import Candidates, TableBatch
 from warehouse.raw_tables import payload_columns
 
 
-def land_versions(cursor: Cursor, batch: TableBatch, *, as_of: Any = None) -> None:
-    """Insert each record that differs from its newest version, in order; count the rest unchanged.
+def land_versions(cursor: Cursor, batch: TableBatch, *, as_of: datetime | None = None) -> None:
+    """Insert each record that differs from its newest version, in order; the rest is unchanged.
 
     With `as_of` only the records of the snapshots of that time.
     """
     cursor.execute(SQL("select exists (select from {})").format(batch.raw))
     is_filled = bool(_value(cursor))
-    chosen = Composed([SQL("i.reasons is null")])
     if as_of is not None:
-        chosen = Composed([chosen, SQL(" and i.as_of = {}").format(Literal(as_of))])
-    is_simple = not is_filled and not _has_repeated_keys(cursor, chosen)
-    if is_simple:
-        _insert_all(cursor, batch, chosen)
-    else:
+        chosen = SQL("i.reasons is null and i.as_of = {}").format(Literal(as_of))
         _insert_changed(cursor, batch, chosen)
+    elif is_filled or _has_repeated_keys(cursor):
+        _insert_changed(cursor, batch, Composed([SQL("i.reasons is null")]))
+    else:
+        _insert_all(cursor, batch)
 
 
-def _has_repeated_keys(cursor: Cursor, chosen: Composed) -> bool:
+def _has_repeated_keys(cursor: Cursor) -> bool:
     cursor.execute(
-        SQL(
-            "select exists (select from pg_temp.incoming as i where {} "
-            "group by i.record_key having count(*) > 1)"
-        ).format(chosen)
+        "select exists (select from pg_temp.incoming where reasons is null "
+        "group by record_key having count(*) > 1)"
     )
     return bool(_value(cursor))
 
 
-def _insert_all(cursor: Cursor, batch: TableBatch, chosen: Composed) -> None:
+def _insert_all(cursor: Cursor, batch: TableBatch) -> None:
     """The way of a first load: nothing to compare with."""
     target, source = _column_lists(batch)
     cursor.execute(
-        SQL("insert into {} ({}) select {} from pg_temp.incoming as i where {}").format(
-            batch.raw, target, source, chosen
-        )
+        SQL(
+            "insert into {} ({}) select {} from pg_temp.incoming as i where i.reasons is null"
+        ).format(batch.raw, target, source)
     )
-    cursor.execute(
-        SQL("select i.file_number, count(*) from pg_temp.incoming as i where {} group by 1").format(
-            chosen
-        )
-    )
-    _count_accepted(cursor, batch)
+    _count_accepted(batch, batch.candidates)
 
 
 def _insert_changed(cursor: Cursor, batch: TableBatch, chosen: Composed) -> None:
@@ -63,7 +57,7 @@ def _insert_changed(cursor: Cursor, batch: TableBatch, chosen: Composed) -> None
         SQL(
             """
             with compared as (
-                select i.*, i.ctid as place, {moment} as moment, n.content_hash as newest_hash,
+                select i.*, {moment} as moment, n.content_hash as newest_hash,
                     n.is_void as newest_void, n.record_key is not null as is_known,
                     coalesce(
                         (i.record_version, {moment}) < (n.record_version, n.extracted_at), false
@@ -115,11 +109,12 @@ def _insert_changed(cursor: Cursor, batch: TableBatch, chosen: Composed) -> None
                 select {source} from changed as i
                 order by i.record_version, i.moment, i.file_number, i.record_number
             )
-            select file_number, count(*) from changed group by file_number
+            select file_number, organization_id, count(*), count(*) filter (where is_void)
+            from changed group by file_number, organization_id
             """
         ).format(raw=batch.raw, target=target, source=source, chosen=chosen, moment=moment)
     )
-    _count_accepted(cursor, batch)
+    _count_accepted(batch, cursor.fetchall())
 
 
 def _column_lists(batch: TableBatch) -> tuple[Composed, Composed]:
@@ -145,10 +140,12 @@ def _column_lists(batch: TableBatch) -> tuple[Composed, Composed]:
     return target, source
 
 
-def _count_accepted(cursor: Cursor, batch: TableBatch) -> None:
-    for number, accepted in cursor.fetchall():
+def _count_accepted(batch: TableBatch, landed: Sequence[Candidates]) -> None:
+    for number, organization, accepted, voided in landed:
         batch.counts[number].accepted += accepted
         batch.counts[number].unchanged -= accepted
+        batch.organizations[organization].accepted += accepted
+        batch.organizations[organization].voided += voided
 
 
 def _value(cursor: Cursor) -> Any:
