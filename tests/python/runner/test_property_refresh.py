@@ -10,6 +10,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -203,27 +204,49 @@ def test_any_loads_and_refreshes_equal_one_load_and_a_full_refresh(
     assert incremental == bench.rows(), "differs from one load of everything"
 
 
+def spend(number: str, partner: str = "p1", day: int = 0) -> Version:
+    values = {
+        "organization_id": "left",
+        "spend_id": number,
+        "occurred_at": f"{FIRST_DAY + timedelta(days=day)}T00:00:00Z",
+        "partner_id": partner,
+        "spend_amount": "1.00",
+        "currency": "USD",
+    }
+    return Version(engine="oversight", table="spend", values=tuple(values.items()))
+
+
+@pytest.mark.parametrize(
+    ("gate", "is_early"),
+    [
+        ("lock table curated.fact_spend in share mode", True),
+        ("lock table reporting.daily_metrics in share mode", False),
+        ("lock table metadata.applied_batches in share mode", True),
+    ],
+)
+def test_what_commits_while_a_refresh_runs_waits_whole_for_the_next(
+    bench: Bench, gate: str, is_early: bool
+) -> None:
+    bench.renew()
+    take(bench, Step(arrivals=1, models=MODELS), [(0, spend("s1")), (1, spend("s2"))])
+    moved: Arrivals = [(2, spend("s1", "p2", day=5)), (3, spend("s3"))]
+    # Something to do for the refresh that is stopped, so that it comes to its gate.
+    take(bench, Step(arrivals=1), [(4, spend("s4"))])
+    assert take(bench, Step(arrivals=2, models=MODELS, gate=gate, is_early=is_early), moved), (
+        "the refresh never stood at its gate"
+    )
+    bench.refresh()
+    incremental = bench.rows()
+    assert len(incremental["curated.fact_spend"]) == 4
+    bench.refresh(is_full=True)
+    assert incremental == bench.rows()
+
+
 def test_keys_are_kept_until_every_mart_took_them_and_no_longer(bench: Bench) -> None:
     bench.renew()
-    history = [
-        Version(
-            engine="oversight",
-            table="spend",
-            values=(
-                ("organization_id", "left"),
-                ("spend_id", number),
-                ("occurred_at", f"{FIRST_DAY}T00:00:00Z"),
-                ("partner_id", "p1"),
-                ("campaign_id", "c1"),
-                ("spend_amount", "1.00"),
-                ("currency", "USD"),
-            ),
-        )
-        for number in ("s1", "s2")
-    ]
     count = "select count(*) from metadata.touched_keys"
-    take(bench, Step(arrivals=1, models=MODELS), [(0, history[0])])
-    take(bench, Step(arrivals=1, models=MODELS[:6]), [(1, history[1])])
+    take(bench, Step(arrivals=1, models=MODELS), [(0, spend("s1"))])
+    take(bench, Step(arrivals=1, models=MODELS[:6]), [(1, spend("s2"))])
     assert bench.value(count) > 0
     bench.refresh(MODELS[6:])
     # Two that take the same keys at one time leave them to the next refresh.
