@@ -77,7 +77,7 @@ def test_ties_in_every_part_but_the_last_and_null_parts_are_paged(own: ApiWareho
         for period in ("2026-10-09", "2026-10-10", None)
         for metric in ("clicks", "impressions", "spend")
     ]
-    for partner, period, metric in rows:
+    for partner, period, metric in reversed(rows):
         own.run(
             "insert into metadata.parity_verdicts"
             " (organization_id, mart, partner_id, period, metric, verdict)"
