@@ -13,10 +13,7 @@
     {% if is_partial %}
         select organization_id, partner_id, {{ period }} from pg_temp.touched_keys;
     {% else %}
-        select organization_id, partner_id, {{ period }} from {{ this }}
-        union
-        select organization_id, partner_id, {{ mart_key(model).expressions[period] }}
-        from {{ relation_of(graph.nodes["model." ~ project_name ~ ".fact_control_totals"]) }};
+        select * from {{ all_parity_keys(model) }};
     {% endif %}
     analyze pg_temp.checked_keys;
     create temporary table new_verdicts on commit drop as {{ parity_comparison(model, "pg_temp.checked_keys") }};

@@ -10,18 +10,9 @@
             {% do found.append(node) %}
         {% endfor %}
         {% set mart = found[0] %}
-        {% set period = parity_period(mart) %}
-        {% set controls = relation_of(graph.nodes["model." ~ project_name ~ ".fact_control_totals"]) %}
-        {% set keys %}
-            (
-                select organization_id, partner_id, {{ period }} from {{ relation }}
-                union
-                select organization_id, partner_id, {{ mart_key(mart).expressions[period] }} from {{ controls }}
-            ) as all_keys
-        {% endset %}
         {% set query %}
             select organization_id, partner_id, period, metric, mart_value, control_value
-            from ({{ parity_comparison(mart, keys) }}) as compared
+            from ({{ parity_comparison(mart, all_parity_keys(mart)) }}) as compared
             where verdict = 'failed'
             union all
             select organization_id, partner_id, period, metric, mart_value, control_value
