@@ -59,7 +59,8 @@ def refresh(
         ensure_raw_tables(log_connection, catalogue.sources)
         run_id = _open_run(log_connection, job_name, scheduled_for)
         if not _take_job(log_connection, job_name):
-            return _close_run(log_connection, run_id, "skipped_overlap", "this job is still running")
+            reason = "this job is still running"
+            return _close_run(log_connection, run_id, "skipped_overlap", reason)
         return _run(settings, log_connection, run_id, marts, full=full)
     finally:
         log_connection.close()
@@ -109,7 +110,7 @@ def _arguments(log_connection: Connection, marts: Sequence[str], *, full: bool) 
 
 
 def _is_complete(log_connection: Connection) -> bool:
-    """Whether every staging view and the curated tables are there, so that dbt need not make them."""
+    """Whether every staging view and the first tables are there, so that dbt need not make them."""
     with log_connection.cursor() as cursor:
         cursor.execute(
             "select exists (select from metadata.catalogue), array("
@@ -158,9 +159,7 @@ def _take_job(log_connection: Connection, job_name: str) -> bool:
         return bool(row and row[0])
 
 
-def _close_run(
-    log_connection: Connection, run_id: int, status: str, error: str | None
-) -> Refresh:
+def _close_run(log_connection: Connection, run_id: int, status: str, error: str | None) -> Refresh:
     with log_connection.cursor() as cursor:
         cursor.execute(
             """
@@ -186,7 +185,8 @@ def _close_run(
             "select count(*) from metadata.parity_verdicts where verdict = 'failed'",
         )
         failed = cursor.fetchone()
-    assert row is not None and failed is not None
+    assert row is not None
+    assert failed is not None
     log.info("refresh", run_id=run_id, status=status, rows_affected=row[0], error=error)
     return Refresh(
         run_id=run_id, status=status, rows_affected=int(row[0]), failed_parity=int(failed[0])

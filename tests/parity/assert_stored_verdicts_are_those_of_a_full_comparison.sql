@@ -14,7 +14,7 @@
 {% endif %}
 
 with compared as (
-    {{ comparisons | join(" union all ") if comparisons else "select * from metadata.parity_verdicts" }}
+    {{ comparisons | join(" union all ") or "select * from metadata.parity_verdicts" }}
 ),
 
 stored as (
