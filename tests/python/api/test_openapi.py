@@ -1,5 +1,6 @@
 """The description says what the API answers."""
 
+import json
 from typing import Any
 
 import pytest
@@ -7,6 +8,8 @@ from api_warehouse import CATALOGUE, ApiWarehouse, json_of
 from jsonschema import Draft202012Validator
 
 from api.openapi import describe_api
+from clusters import PROJECT_DIR
+from warehouse.catalogue import read_catalogue
 
 BASE = "/api/reporting/v1"
 
@@ -75,3 +78,9 @@ def _closed(schema: Any) -> Any:
     if "properties" in schema and schema.get("type") == "object":
         closed["additionalProperties"] = False
     return closed
+
+
+def test_the_committed_description_is_that_of_the_project() -> None:
+    committed = json.loads((PROJECT_DIR / "api" / "openapi.json").read_text(encoding="utf-8"))
+    current = describe_api(read_catalogue(PROJECT_DIR))
+    assert committed == current, "run `oversight openapi > api/openapi.json`"
