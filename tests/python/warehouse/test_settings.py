@@ -1,0 +1,64 @@
+"""Settings: a wrong variable is named, a secret is never shown."""
+
+from pathlib import Path
+
+import pytest
+
+from clusters import PROJECT_DIR
+from warehouse.errors import SettingsError
+from warehouse.settings import load_settings
+
+URL = "postgresql://someone:secret@host/name"
+
+
+def test_with_nothing_set_it_is_the_checkout_and_its_embedded_server() -> None:
+    settings = load_settings({})
+    assert settings.project_dir == PROJECT_DIR
+    assert settings.home == PROJECT_DIR / ".oversight"
+    assert settings.is_embedded
+    assert (settings.api_host, settings.api_port, settings.api_workers) == ("127.0.0.1", 8080, 2)
+    assert settings.signing_key is None
+
+
+@pytest.mark.parametrize(
+    ("environ", "named"),
+    [
+        ({"OVERSIGHT_API_PORT": "no"}, "OVERSIGHT_API_PORT"),
+        ({"OVERSIGHT_API_PORT": "0"}, "OVERSIGHT_API_PORT"),
+        ({"OVERSIGHT_API_PORT": "65536"}, "OVERSIGHT_API_PORT"),
+        ({"OVERSIGHT_API_PORT": "-1"}, "OVERSIGHT_API_PORT"),
+        ({"OVERSIGHT_API_WORKERS": "0"}, "OVERSIGHT_API_WORKERS"),
+        ({"OVERSIGHT_DATABASE_URL": "mysql://host/name"}, "OVERSIGHT_DATABASE_URL"),
+        ({"OVERSIGHT_DIRECT_DATABASE_URL": URL}, "OVERSIGHT_DIRECT_DATABASE_URL"),
+        ({"OVERSIGHT_API_DATABASE_URL": "host"}, "OVERSIGHT_API_DATABASE_URL"),
+        ({"OVERSIGHT_PROJECT_DIR": "/there/is/none"}, "OVERSIGHT_PROJECT_DIR"),
+        ({"OVERSIGHT_SIGNING_KEY": "short"}, "OVERSIGHT_SIGNING_KEY"),
+        ({"OVERSIGHT_SIGNING_KEY_FILE": "/there/is/none"}, "OVERSIGHT_SIGNING_KEY_FILE"),
+    ],
+)
+def test_a_wrong_variable_is_named(environ: dict[str, str], named: str) -> None:
+    with pytest.raises(SettingsError, match=f"^{named}"):
+        load_settings(environ)
+
+
+def test_a_secret_may_come_from_a_file_but_not_from_both(tmp_path: Path) -> None:
+    (tmp_path / "url").write_text(f"{URL}\n")
+    from_file = {"OVERSIGHT_DATABASE_URL_FILE": str(tmp_path / "url")}
+    assert load_settings(from_file).database_url == URL
+    with pytest.raises(SettingsError, match="both set"):
+        load_settings({**from_file, "OVERSIGHT_DATABASE_URL": URL})
+    (tmp_path / "url").write_text("\n")
+    with pytest.raises(SettingsError, match="is empty"):
+        load_settings(from_file)
+
+
+def test_no_secret_is_in_the_text_of_settings() -> None:
+    settings = load_settings({"OVERSIGHT_DATABASE_URL": URL, "OVERSIGHT_SIGNING_KEY": "k" * 40})
+    assert "secret" not in repr(settings)
+    assert "kkk" not in repr(settings)
+
+
+def test_an_empty_variable_is_an_unset_one() -> None:
+    assert load_settings({"OVERSIGHT_DATABASE_URL": "", "OVERSIGHT_API_PORT": ""}) == load_settings(
+        {}
+    )
