@@ -167,7 +167,9 @@ def _read_csv_header(path: Path, table: SourceTable) -> tuple[tuple[str, ...], t
             f"{path}: it is UTF-16, but the declaration says UTF-8; declare `encoding: utf-16`"
         )
     try:
-        with path.open(encoding=_PYTHON_ENCODINGS[table.encoding], newline="") as text:
+        with path.open(
+            encoding=_PYTHON_ENCODINGS[table.encoding], errors="replace", newline=""
+        ) as text:
             header = next(csv.reader(text, delimiter=table.delimiter, strict=True), [])
     except (UnicodeDecodeError, csv.Error) as error:
         raise LandingError(

@@ -88,17 +88,19 @@ def _insert_changed(cursor: Cursor, batch: TableBatch, chosen: Composed) -> None
                 from ordered as i
                 where
                     case
-                        when i.previous_hash is not null
-                            then (i.content_hash, i.is_void) <> (i.previous_hash, i.previous_void)
+                        when (i.content_hash, i.is_void) = (i.previous_hash, i.previous_void)
+                            then false
                         when i.is_older
                             then not exists (
                                 select from {raw} as t
                                 where t.record_key = i.record_key
                                     and t.record_version = i.record_version
-                                    and t.extracted_at = i.moment
+                                    and (t.extracted_at = i.moment or i.extracted_at is null)
                                     and t.content_hash = i.content_hash
                                     and t.is_void = i.is_void
                             )
+                        when i.previous_hash is not null
+                            then true
                         when i.is_known
                             then (i.content_hash, i.is_void) <> (i.newest_hash, i.newest_void)
                         else true
