@@ -2,7 +2,8 @@
     What a model stands on, from dbt's graph; empty while dbt parses.
 
     Returns a dict: `models` (curated models that keep a ledger: those with meta.fact or meta.dimension, nearest
-    first, through ephemeral models) and `sources` (all raw tables above it).
+    first, through ephemeral models) and `sources` (all raw tables above it). Every mart's hooks name the control
+    totals, because dbt wants references before it knows the YAML; a mart without parity does not stand on them.
 
     Arguments:
         node: a node of the graph
@@ -19,10 +20,16 @@
                 {% do found["sources"].append(graph.sources[unique_id]) %}
             {% elif unique_id.startswith("model.") %}
                 {% set parent = graph.nodes[unique_id] %}
-                {% if parent.config.meta.fact or parent.config.meta.dimension %}
-                    {% do found["models"].append(parent) %}
+                {% set is_only_compared = (
+                    node.config.meta.mart and parent.name == "fact_control_totals"
+                    and not parity_metrics(node) and parent.name not in node.raw_code
+                ) %}
+                {% if not is_only_compared %}
+                    {% if parent.config.meta.fact or parent.config.meta.dimension %}
+                        {% do found["models"].append(parent) %}
+                    {% endif %}
+                    {% do queue.extend(parent.depends_on.nodes) %}
                 {% endif %}
-                {% do queue.extend(parent.depends_on.nodes) %}
             {% endif %}
         {% endif %}
     {% endfor %}
