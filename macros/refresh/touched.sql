@@ -12,7 +12,7 @@
             select fact.*
             from {{ relation }} as fact
             join pg_temp.touched_places as place using (organization_id, {{ mart_key(model).places | join(", ") }})
-        )
+        ) as touched_rows
     {%- else -%}
         {{ relation }}
     {%- endif -%}

@@ -18,7 +18,7 @@
                 order by mention.partner_id
                 limit 1
             ) as found
-        )
+        ) as touched_rows
     {%- else -%}
         {{ relation }}
     {%- endif -%}
