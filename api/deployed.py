@@ -6,12 +6,13 @@ import threading
 import time
 from dataclasses import dataclass
 
+import structlog
 from psycopg2.sql import SQL, Literal
 
 from api.parameters import MartParameters
 from api.pool import Pool
 from api.problems import not_found, unavailable
-from warehouse.catalogue import Catalogue, Mart
+from warehouse.catalogue import Catalogue, CatalogueError, Mart
 
 _NEWEST = SQL("""
 set transaction read only;
@@ -20,6 +21,8 @@ set local statement_timeout = '5s';
 select c.content_hash, case when c.content_hash is distinct from {known} then c.content::text end
 from metadata.catalogue as c order by c.catalogue_id desc limit 1
 """)
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,4 +104,14 @@ class DeployedCatalogue:
         content_hash, content = row
         if served is not None and content is None:
             return served
-        return Served.of(Catalogue.from_json(content), content_hash)
+        try:
+            return Served.of(Catalogue.from_json(content), content_hash)
+        except CatalogueError as error:
+            log.error("catalogue of another version", content_hash=content_hash, error=str(error))
+            if served is not None:
+                return served
+            raise unavailable(
+                "unreadable-catalogue",
+                "the deployed catalogue is of another version of Oversight",
+                retry_after_seconds=60,
+            ) from error

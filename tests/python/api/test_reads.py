@@ -252,6 +252,21 @@ def test_a_new_deployment_is_served_and_the_old_one_is_gone(own: ApiWarehouse) -
     assert Limits().remember_catalogue_seconds <= 5
 
 
+def test_a_catalogue_of_another_version_leaves_the_old_one_served(own: ApiWarehouse) -> None:
+    key = own.key("versions", organization=["alpha"])
+    running = own.client(key, Limits(remember_catalogue_seconds=0))
+    assert running.get("daily-metrics").status_code == 200
+    own.run(
+        "insert into metadata.catalogue (content_hash, content)"
+        " select 'later', content || '{\"invented\": 1}' from metadata.catalogue"
+    )
+    assert running.get("daily-metrics").status_code == 200
+    started = own.client(key).get("daily-metrics")
+    assert started.status_code == 503
+    assert started.json is not None
+    assert started.json["type"] == "urn:oversight:problem:unreadable-catalogue"
+
+
 def test_a_mart_that_is_not_built_yet_is_a_503_that_says_so(own: ApiWarehouse) -> None:
     client = own.client(own.key("unbuilt", organization=["alpha"]))
     own.run("drop table reporting.daily_metrics")

@@ -6,6 +6,7 @@ The extracts lie beside the checkout; without them these tests are skipped.
 import csv
 import dataclasses
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -113,6 +114,19 @@ def test_loading_the_same_folder_again_changes_nothing(real: ApiWarehouse) -> No
     load(real, catalogue, again=True)
     refresh(real.settings)
     assert served(contents(real)) == served(before)
+
+
+def test_readers_notice_nothing_of_a_full_refresh(real: ApiWarehouse, client: Client) -> None:
+    window = {"from_": "2022-10-09", "to": "2022-12-20"}
+    expected = json_of(client.get("daily-metrics", None, **window))["data"]
+    with ThreadPoolExecutor(1) as threads:
+        rebuild = threads.submit(refresh, real.settings, full=True)
+        reads = 0
+        while not rebuild.done():
+            assert json_of(client.get("daily-metrics", None, **window))["data"] == expected
+            reads += 1
+        assert rebuild.result().status == "success"
+    assert reads > 100
 
 
 def test_the_policies_of_the_project_keep_scopes_apart(real: ApiWarehouse) -> None:
