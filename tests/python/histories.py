@@ -111,9 +111,9 @@ def items() -> st.SearchStrategy[Item]:
     campaign = st.sampled_from((None, "c1", "c2", "c3"))
     counts = st.integers(0, 9)
     accounts, chains = st.sampled_from(("a1", "a2")), st.sampled_from(("x1", "x2"))
-    return st.one_of(
+    spend, events = (
         native(
-            "spend", spend_id=st.sampled_from(("s1", "s2", "s3")), occurred_at=moments(),
+            "spend", spend_id=st.sampled_from(("s1", "s2")), occurred_at=moments(),
             partner_id=partner, campaign_id=campaign, spend_amount=money(), clicks=counts,
             impressions=counts, currency=st.just("USD"),
         ),
@@ -122,6 +122,13 @@ def items() -> st.SearchStrategy[Item]:
             partner_id=partner, campaign_id=campaign,
             event_type=st.sampled_from(("view", "revenue")), event_count=counts, amount=money(),
         ),
+    )  # fmt: skip
+    return st.one_of(
+        spend,
+        spend,
+        spend,
+        events,
+        events,
         native(
             "partners", partner_id=st.sampled_from(PARTNERS[:2]),
             name=st.sampled_from(("One", "Other", None)),
@@ -207,20 +214,25 @@ class Story:
 
 @st.composite
 def stories(draw: Callable[[st.SearchStrategy[Any]], Any]) -> Story:
-    history = draw(st.lists(items(), min_size=1, max_size=16))
-    order = list(draw(st.permutations(range(len(history)))))
-    for repeat in draw(st.lists(st.sampled_from(range(len(history))), max_size=3)):
-        order.insert(draw(st.integers(0, len(order))), repeat)
+    """Stories long enough that records change while they stand in the marts.
+
+    Most of what is new arrives in its order, some late by up to eight places, some twice.
+    """
+    history = draw(st.lists(items(), min_size=14, max_size=24))
+    places = list(range(len(history)))
+    places += draw(st.lists(st.sampled_from(places), max_size=3))
+    delays = draw(st.lists(st.sampled_from((0, 0, 2, 8)), min_size=27, max_size=27))
+    order = sorted(range(len(places)), key=lambda index: places[index] + delays[index])
     step = st.builds(
         Step,
-        arrivals=st.integers(0, 6),
-        models=st.sampled_from(((), *SELECTIONS)),
-        is_full=st.sampled_from((False, False, False, False, True)),
+        arrivals=st.integers(2, 7),
+        models=st.sampled_from((*[MODELS] * 8, *SELECTIONS)),
+        is_full=st.sampled_from((*[False] * 9, True)),
         gate=st.one_of(st.none(), st.sampled_from(GATES)),
         is_early=st.booleans(),
     )
     return Story(
         history=tuple(history),
-        order=tuple(order),
-        steps=tuple(draw(st.lists(step, min_size=1, max_size=6))),
+        order=tuple(places[index] for index in order),
+        steps=tuple(draw(st.lists(step, min_size=3, max_size=5))),
     )
