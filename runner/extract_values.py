@@ -151,12 +151,13 @@ def _date(column: Column, raw: str, file_type: str) -> Value:
     formats = column.formats or _ISO_DATES
     if file_type.startswith(("DATE", "TIMESTAMP")):
         formats = (*_ISO_NAIVE, *_ISO_ZONED)
-    naive = tuple(form.replace("%z", "") for form in formats)
-    text = raw
-    if naive != tuple(formats):
-        text = f"regexp_replace({raw}, '(Z|[+-][0-9]{{2}}(:?[0-9]{{2}})?)$', '')"
+    naive = [form for form in formats if "%z" not in form]
+    zoned = [form.replace("%z", "") for form in formats if "%z" in form]
+    bare = f"regexp_replace({raw}, '(Z|[+-][0-9]{{2}}(:?[0-9]{{2}})?)$', '')"
+    attempts = [_parsed(text, forms) for text, forms in ((raw, naive), (bare, zoned)) if forms]
+    parsed = f"coalesce({', '.join(attempts)})"
     return Value(
-        sql=f"{_bounded(_parsed(text, naive))}::date::varchar",
+        sql=f"({_bounded(parsed)})::date::varchar",
         complaint=f"is not a date like {' or '.join(formats)}",
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -102,7 +102,7 @@ class Shop:
     def catalogue(self) -> Catalogue:
         return Catalogue(sources=self.tables, feeds=(), marts=())
 
-    def total(self, day_amounts: dict[str, object], *, as_of: str, window: Sequence[str] = (),
+    def total(self, day_amounts: Mapping[str, object], *, as_of: str, window: Sequence[str] = (),
               **options: Any) -> LoadReport:  # fmt: skip
         """Load a snapshot of totals per day."""
         lines = [f"{day},{amount}" for day, amount in day_amounts.items()]
