@@ -60,13 +60,17 @@ def parity(
 
     Totals (a NULL period) are of no window; metadata/parity shows them.
     """
-    checked = [is_one_of(SQL("v.mart"), marts), _organization(principal, "v")]
+    checked = [
+        is_one_of(SQL("v.mart"), marts),
+        _organization(principal, "v"),
+        condition(principal, "partner", Identifier("v", "partner_id")),
+    ]
     in_window = list(checked)
     if first is not None and last is not None:
         in_window.append(SQL("v.period between {} and {}").format(first, last))
     return _PARITY.format(
         failed=where([*in_window, SQL("v.verdict <> 'ok' and v.verdict = 'failed'")]),
-        unchecked=where([*in_window, SQL("v.verdict <> 'ok'")]),
+        unchecked=where([*in_window, SQL("v.verdict <> 'ok' and v.verdict = 'unchecked'")]),
         checked=where(checked),
     )
 

@@ -15,6 +15,7 @@
         values ('{{ own }}', '{{ table.source_name }}', '{{ table.name }}')
         on conflict do nothing;
     {% endfor %}
+    {{ record_waiting() }}
     {{ record_versions(is_partial) }}
     {% set written %}
         select count(*) from {{ this }}

@@ -109,9 +109,9 @@ def test_freshness_tells_waiting_batches_and_held_keys(own: ApiWarehouse) -> Non
     )
     late = _freshness(client)
     assert (late["status"], late["late_after"]) == ("late", "2026-11-01T10:15:00.000000Z")
-    own.run("update metadata.batch_tables set landed_at = now()")
+    own.run("update metadata.waiting_batches set landed_at = now()")
     assert _freshness(client)["status"] == "fresh"
-    own.run("insert into metadata.applied_batches values ('daily_metrics', 1)")
+    own.run("delete from metadata.waiting_batches where model = 'daily_metrics'")
     assert _freshness(client)["late_after"] is None
 
     own.run(
