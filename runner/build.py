@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,6 +19,7 @@ _INPUTS = ("macros", "models", "seeds", "snapshots", "tests/generic", "tests/par
            "tests/integrity")  # fmt: skip
 _TEST_STATES = ("fail", "warn")
 _TAIL_LINES = 20
+_CANCEL_SECONDS = 5
 
 
 class BuildError(OversightError):
@@ -55,13 +57,27 @@ def build(settings: Settings, on_step: Callable[[int, int], None]) -> Build:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        start_new_session=True,
     ) as process:
         assert process.stdout is not None
-        for line in process.stdout:
-            lines.append(line.rstrip())
-            if step := _STEP.match(line):
-                on_step(int(step[1]), int(step[2]))
+        try:
+            for line in process.stdout:
+                lines.append(line.rstrip())
+                if step := _STEP.match(line):
+                    on_step(int(step[1]), int(step[2]))
+        except BaseException:
+            _cancel(process)
+            raise
     return _outcome(results, process.returncode, lines)
+
+
+def _cancel(process: "subprocess.Popen[str]") -> None:
+    """Only SIGINT makes dbt cancel its query in the database."""
+    process.send_signal(signal.SIGINT)
+    try:
+        process.wait(_CANCEL_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
 
 
 def target_path(settings: Settings) -> Path:

@@ -33,7 +33,7 @@ class Child:
     process: "subprocess.Popen[bytes]"
 
     @classmethod
-    def start(cls, name: str, command: Sequence[str], *, log_dir: Path, cwd: Path) -> "Child":
+    def start(cls, name: str, command: Sequence[str], *, log_dir: Path) -> "Child":
         """Start a command of this Python; its output goes to <log_dir>/<name>.log."""
         log = log_dir / f"{name.lower()}.log"
         parent = os.getpid()
@@ -47,7 +47,6 @@ class Child:
         with log.open("ab") as output:
             process = subprocess.Popen(
                 [sys.executable, "-m", *command],
-                cwd=cwd,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from runner.build import build, fingerprint, target_path
 from runner.children import Child, ChildError, wait_for_end
@@ -23,9 +24,9 @@ from runner.first_use import (
     simulate_demo,
 )
 from runner.progress import Steps
-from runner.refresh import refresh
-from warehouse import migrate, server
-from warehouse.catalogue import Catalogue, deploy
+from runner.refresh import RefreshError, refresh
+from warehouse import database, migrate, server
+from warehouse.catalogue import CatalogueError, deploy, deployed, read_catalogue
 from warehouse.errors import OversightError
 from warehouse.settings import Settings
 
@@ -50,35 +51,49 @@ def serve_everything(settings: Settings, say: Callable[[str], None]) -> None:
     Whatever ends it, all that it started is stopped, newest first. A server that was running
     before is left running. Raises an OversightError when something can't start or ends by itself.
     """
-    with ExitStack() as stack, _signals_end_it():
+    with ExitStack() as stack, _Signals() as signals:
         try:
-            _serve(settings, say, stack)
+            _serve(settings, say, stack, signals)
         except _Ended:
             say("\nstopping")
         finally:
-            for number in _ENDING:
-                signal.signal(number, signal.SIG_IGN)
+            signals.ignore()
             stack.close()
     say("stopped")
 
 
-def _serve(settings: Settings, say: Callable[[str], None], stack: ExitStack) -> None:
+def _serve(
+    settings: Settings, say: Callable[[str], None], stack: ExitStack, signals: "_Signals"
+) -> None:
     steps = Steps()
     make_home(settings)
     stack.enter_context(_only_one(settings.home))
     check_port(settings.api_host, settings.api_port)
     if settings.is_embedded:
-        with steps.step("starting PostgreSQL"):
+        with steps.step("starting PostgreSQL"), signals.held():
             if not server.is_running(settings):
                 stack.callback(server.stop, settings)
             server.start(settings)
     with steps.step("migrating"):
         migrate.migrate(settings)
         make_signing_key(settings)
-    with steps.step("deploying the declarations"):
-        catalogue = deploy(settings, target_path(settings))
+    is_built = _is_built(settings)
+    with steps.step("checking the declarations"):
+        catalogue = (
+            read_catalogue(settings.project_dir)
+            if is_built
+            else deploy(settings, target_path(settings))
+        )
         make_raw_tables(settings, catalogue)
-    _fill(settings, catalogue, steps, say)
+    if not has_batches(settings):
+        with steps.step("simulating a reporting engine"):
+            demo = simulate_demo(settings)
+        with steps.step("loading its extracts"):
+            load_all(settings, catalogue, demo)
+    if is_built:
+        _refresh(settings, steps, say)
+    else:
+        _build(settings, steps, say)
     key = reader_key(settings)
     children: list[Child] = []
     with steps.step("starting API and scheduler"):
@@ -90,7 +105,6 @@ def _serve(settings: Settings, say: Callable[[str], None], stack: ExitStack) -> 
                 name,
                 ["runner.cli", command],
                 log_dir=settings.home / "logs",
-                cwd=settings.project_dir,
             )
             stack.callback(child.stop, seconds=seconds)
             children.append(child)
@@ -99,29 +113,40 @@ def _serve(settings: Settings, say: Callable[[str], None], stack: ExitStack) -> 
     wait_for_end(children)
 
 
-def _fill(
-    settings: Settings, catalogue: Catalogue, steps: Steps, say: Callable[[str], None]
-) -> None:
-    """Demo extracts where nothing landed; a build where the project changed, else a refresh."""
-    if not has_batches(settings):
-        with steps.step("simulating a reporting engine"):
-            demo = simulate_demo(settings)
-        with steps.step("loading its extracts"):
-            load_all(settings, catalogue, demo)
+def _is_built(settings: Settings) -> bool:
+    """Whether exactly this project was built in this database and is what is served."""
     marker = settings.home / "built"
-    wanted = fingerprint(settings)
-    if marker.exists() and marker.read_text(encoding="ascii") == wanted:
-        with steps.step("refreshing what landed since"):
-            refresh(settings, job_name="up")
-        return
+    if not marker.exists() or marker.read_text(encoding="ascii") != fingerprint(settings):
+        return False
+    connection = database.connect(settings, autocommit=True)
+    try:
+        served = deployed(connection).content_hash
+    except CatalogueError:
+        return False
+    finally:
+        connection.close()
+    return served == read_catalogue(settings.project_dir).content_hash
+
+
+def _build(settings: Settings, steps: Steps, say: Callable[[str], None]) -> None:
+    """The first time and after changes: everything, with its tests."""
     with steps.step("building and testing the marts") as on_step:
         built = build(settings, on_step)
-    if built.failed_tests:
-        say(f"{len(built.failed_tests)} tests of the data fail; it is served all the same:")
-        for text in built.failed_tests:
-            say(f"  {text}")
-    else:
-        marker.write_text(wanted, encoding="ascii")
+    if not built.failed_tests:
+        (settings.home / "built").write_text(fingerprint(settings), encoding="ascii")
+        return
+    say(f"{len(built.failed_tests)} tests of the data fail; it is served all the same:")
+    for text in built.failed_tests:
+        say(f"  {text}")
+
+
+def _refresh(settings: Settings, steps: Steps, say: Callable[[str], None]) -> None:
+    """What landed while nothing ran; without it the last good rows are served."""
+    try:
+        with steps.step("refreshing the marts"):
+            refresh(settings, job_name="up")
+    except RefreshError as error:
+        say(f"{error}\nThe last good rows are served.")
 
 
 def check_port(host: str, port: int) -> None:
@@ -198,14 +223,39 @@ def _only_one(home: Path) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def _signals_end_it() -> Iterator[None]:
-    def end(_number: int, _frame: FrameType | None) -> None:
-        raise _Ended
+class _Signals:
+    """Turns the signals that end a command into _Ended, later where it must not come now."""
 
-    before = [(number, signal.signal(number, end)) for number in _ENDING]
-    try:
-        yield
-    finally:
-        for number, handler in before:
+    def __init__(self) -> None:
+        self._is_held = False
+        self._has_come = False
+        self._before: list[tuple[signal.Signals, Any]] = []
+
+    def __enter__(self) -> "_Signals":
+        self._before = [(number, signal.signal(number, self._end)) for number in _ENDING]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before:
             signal.signal(number, handler)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """What is done inside is finished first."""
+        self._is_held = True
+        try:
+            yield
+        finally:
+            self._is_held = False
+        if self._has_come:
+            raise _Ended
+
+    def ignore(self) -> None:
+        """From here on everything is being stopped; asking again changes nothing."""
+        for number in _ENDING:
+            signal.signal(number, signal.SIG_IGN)
+
+    def _end(self, _number: int, _frame: FrameType | None) -> None:
+        self._has_come = True
+        if not self._is_held:
+            raise _Ended

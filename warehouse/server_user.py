@@ -36,7 +36,13 @@ class Place:
     def process_options(self) -> dict[str, Any]:
         """Keywords for `subprocess` that make a program run as the server's user."""
         environ = {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
-        options: dict[str, Any] = {"env": environ, "cwd": "/", "umask": 0o077}
+        # In a session of its own, so that Ctrl-C in the terminal ends none of them half-way.
+        options: dict[str, Any] = {
+            "env": environ,
+            "cwd": "/",
+            "umask": 0o077,
+            "start_new_session": True,
+        }
         if self.account is not None:
             options.update(user=self.account.pw_uid, group=self.account.pw_gid, extra_groups=[])
         return options
