@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from psycopg2.extensions import connection as Connection
 
 from warehouse import database, dbt
+from warehouse.declaration_checks import check_parents, check_together
 from warehouse.declarations import read_declarations
 from warehouse.declared import (
     FEEDS,
@@ -62,15 +62,15 @@ def read_catalogue(project_dir: Path) -> Catalogue:
         )
     project, files, problems = read_declarations(project_dir)
     _refuse(problems)
-    variables = (project.content or {}).get("vars") or {}
-    currency = str(variables.get("reporting_currency", "USD"))
+    variables = project.content.get("vars") or {}
+    currency = str(variables.get("reporting_currency"))
     docs = _docs_blocks(project_dir)
     tables: list[SourceTable] = []
     for file in _in_folder(files, "staging"):
         sources = SourceReader(file, docs, currency)
         tables += sources.read()
         problems += sources.problems
-    problems += _check_parents(tables, files)
+    problems += check_parents(tables, files)
     feeds: list[Feed] = []
     marts: list[Mart] = []
     for file in _in_folder(files, "staging"):
@@ -81,15 +81,13 @@ def read_catalogue(project_dir: Path) -> Catalogue:
         models = ModelReader(file, project_dir, docs)
         marts += models.marts()
         problems += models.problems
-    problems += _check_unique([f"{table.engine}.{table.name}" for table in tables], "source table")
-    problems += _check_unique([mart.name for mart in marts], "mart")
-    problems += _check_unique([mart.path for mart in marts], "path of a mart")
     _refuse(problems)
+    _refuse(check_together(project_dir, project, files, tables, marts))
     return Catalogue(
         sources=tuple(sorted(tables, key=lambda table: (table.engine, table.name))),
         feeds=tuple(sorted(feeds, key=lambda feed: feed.model)),
         marts=tuple(sorted(marts, key=lambda mart: mart.name)),
-        reporting_timezone=str(variables.get("reporting_timezone", "UTC")),
+        reporting_timezone=str(variables.get("reporting_timezone")),
         reporting_currency=currency,
     )
 
@@ -164,34 +162,6 @@ def _docs_blocks(project_dir: Path) -> dict[str, str]:
         for name, text in _DOCS_BLOCK.findall(path.read_text(encoding="utf-8")):
             blocks[name] = text.strip()
     return blocks
-
-
-def _check_parents(tables: Sequence[SourceTable], files: Sequence[YamlFile]) -> list[Problem]:
-    """Every `parent` is the key of a table of the same engine, so that it names one record."""
-    known = {(table.engine, table.name): table for table in tables}
-    problems: list[Problem] = []
-    for file in _in_folder(files, "staging"):
-        for s, source in enumerate(file.content.get("sources") or []):
-            for t, table in enumerate(source.get("tables") or []):
-                for c, column in enumerate(table.get("columns") or []):
-                    parent = ((column.get("config") or {}).get("meta") or {}).get("parent")
-                    if parent is None:
-                        continue
-                    name, _, key = parent.partition(".")
-                    found = known.get((source["name"], name))
-                    if found is None or found.key != (key,):
-                        path = ("sources", s, "tables", t, "columns", c, "config", "meta")
-                        message = f"{parent!r} is not the key of a table of {source['name']}"
-                        problems.append(file.problem(path, message, key="parent"))
-    return problems
-
-
-def _check_unique(names: Sequence[str], what: str) -> list[Problem]:
-    return [
-        Problem(file="models", line=1, path=name, message=f"this {what} is declared {count} times")
-        for name, count in Counter(names).items()
-        if count > 1
-    ]
 
 
 def _refuse(problems: Iterable[Problem]) -> None:

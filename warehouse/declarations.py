@@ -9,7 +9,7 @@ import difflib
 import importlib.util
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, cast
@@ -43,21 +43,27 @@ def read_declarations(project_dir: Path) -> tuple[YamlFile, list[YamlFile], list
     project, problems = read_yaml(project_dir / "dbt_project.yml", "dbt_project.yml")
     if problems:
         return project, [], problems
-    problems += _check(project, _dbt_schema("project"))
+    problems = _check(project, _dbt_schema("project"))
+    if problems:
+        return project, [], problems
     files: list[YamlFile] = []
-    tests = _generic_tests(project_dir, project)
+    tests = generic_tests(project_dir, project)
     for path in _paths(project_dir, project, (".yml", ".yaml")):
         file, found = read_yaml(path, path.relative_to(project_dir).as_posix())
         problems += found
         if file.content is None:
             continue
-        found = _check(file, _dbt_schema("resources"))
-        problems += found
-        if not found:
-            problems += _check_metas(file)
-            problems += _check_tests(file, tests)
-            files.append(file)
+        problems += check_keys(file, tests)
+        files.append(file)
     return project, files, problems
+
+
+def check_keys(file: YamlFile, tests: Mapping[str, set[str]]) -> list[Problem]:
+    """What is wrong in the keys of one file; `tests` are the generic tests with their arguments."""
+    return _check(file, _dbt_schema("resources")) or [
+        *_check_metas(file),
+        *_check_tests(file, tests),
+    ]
 
 
 def _paths(project_dir: Path, project: YamlFile, endings: tuple[str, ...]) -> list[Path]:
@@ -248,7 +254,7 @@ def _meta(
         yield path, meta, schema
 
 
-def _generic_tests(project_dir: Path, project: YamlFile) -> dict[str, set[str]]:
+def generic_tests(project_dir: Path, project: YamlFile) -> dict[str, set[str]]:
     """The generic tests that exist, with their arguments."""
     tests = dict(_BUILT_IN_TESTS)
     for path in _paths(project_dir, project, (".sql",)):
@@ -258,7 +264,7 @@ def _generic_tests(project_dir: Path, project: YamlFile) -> dict[str, set[str]]:
     return tests
 
 
-def _check_tests(file: YamlFile, tests: dict[str, set[str]]) -> list[Problem]:
+def _check_tests(file: YamlFile, tests: Mapping[str, set[str]]) -> list[Problem]:
     problems: list[Problem] = []
     for path, test in _tests(file.content):
         name = test if isinstance(test, str) else test.get("test_name") or next(iter(test))

@@ -181,6 +181,10 @@ class ModelReader(DeclarationReader):
                     name=item["name"],
                     data_type=item.get("data_type") or "",
                     description=self._description(at, item),
+                    is_required=any(
+                        constraint.get("type") == "not_null"
+                        for constraint in item.get("constraints") or []
+                    ),
                     control=meta.get("control"),
                     kind=meta.get("kind"),
                 )

@@ -164,7 +164,7 @@ class SourceReader(DeclarationReader):
                 self._problem(at, message, key="zone")
             return None
         zone = meta.get("zone", landing.get("zone"))
-        if zone is not None and not _is_zone(zone):
+        if zone is not None and not is_zone(zone):
             self._problem(at, f"{zone!r} is no IANA zone, such as UTC or Europe/Berlin")
         if zone is None and not (formats and all("%z" in text for text in formats)):
             message = (
@@ -265,7 +265,8 @@ def _freshness_limit(source: dict[str, Any], table: dict[str, Any]) -> int | Non
     return None
 
 
-def _is_zone(name: str) -> bool:
+def is_zone(name: str) -> bool:
+    """Whether a zone of that name exists here; UTC does even without a zone database."""
     try:
         return name == "UTC" or ZoneInfo(name) is not None
     except (ZoneInfoNotFoundError, ValueError, OSError):
