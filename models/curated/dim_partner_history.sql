@@ -1,0 +1,22 @@
+-- One row per version of a partner's record, in the words of its engine. A view over what landed,
+-- so that it costs nothing until somebody asks.
+{{ config(materialized="view", on_schema_change="ignore") }}
+
+-- depends_on: {{ ref("int_partners__unioned") }}
+with versions as (
+    {{ feed_versions("partners") }}
+),
+
+final as (
+    select
+        organization_id,
+        engine,
+        record_key,
+        is_withdrawn,
+        attributes,
+        valid_from,
+        valid_to
+    from versions
+)
+
+select * from final
