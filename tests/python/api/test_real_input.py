@@ -100,7 +100,7 @@ def test_reddit_is_checked_against_its_own_account_report(client: Client) -> Non
     assert len({row["period"] for row in compared}) == 56
 
 
-def test_loading_the_same_folder_again_changes_nothing(real: ApiWarehouse) -> None:
+def test_loading_the_same_folder_again_changes_nothing(real: ApiWarehouse, client: Client) -> None:
     before = contents(real)
     connection = database.connect(real.settings, autocommit=True)
     try:
@@ -112,7 +112,9 @@ def test_loading_the_same_folder_again_changes_nothing(real: ApiWarehouse) -> No
     assert contents(real) == before
     # Reading the same bytes again may add versions that are not the newest, but moves no figure.
     load(real, catalogue, again=True)
+    assert json_of(client.get("daily-metrics"))["freshness"]["late_after"] is not None
     refresh(real.settings)
+    assert json_of(client.get("daily-metrics"))["freshness"]["late_after"] is None
     assert served(contents(real)) == served(before)
 
 

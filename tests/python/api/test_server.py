@@ -31,7 +31,7 @@ class ServerProcess:
         self.log = log
         with log.open("wb") as errors:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "api.server"],
+                [sys.executable, "-m", "runner.cli", "serve"],
                 cwd=PROJECT_DIR,
                 env=environment_of(warehouse, self.port) | environment,
                 stdout=subprocess.DEVNULL,
@@ -174,7 +174,7 @@ def run_server(
 ) -> subprocess.CompletedProcess[str]:
     """A server that is expected to end by itself."""
     return subprocess.run(
-        [sys.executable, "-m", "api.server"],
+        [sys.executable, "-m", "runner.cli", "serve"],
         cwd=PROJECT_DIR,
         env=environment_of(warehouse, port) | environment,
         capture_output=True,

@@ -1,0 +1,84 @@
+"""`oversight key` and `oversight openapi`, as a person types them."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner, Result
+
+from clusters import PROJECT_DIR
+from runner.cli import main
+from warehouse.settings import Settings
+
+
+@pytest.fixture
+def oversight(warehouse: Settings, monkeypatch: pytest.MonkeyPatch) -> "Command":
+    """The command line on a warehouse of its own."""
+    assert warehouse.database_url
+    monkeypatch.setenv("OVERSIGHT_DATABASE_URL", warehouse.database_url)
+    return Command()
+
+
+class Command:
+    """Runs one command after another."""
+
+    def __call__(self, *arguments: str) -> Result:
+        """`oversight ARGUMENTS`."""
+        return CliRunner().invoke(main, arguments)
+
+
+def test_a_key_is_made_shown_once_listed_and_revoked(oversight: Command) -> None:
+    assert "no keys; make one" in oversight("key", "list").output
+    made = oversight("key", "create", "dashboard", "--organization", "default", "--expires", "30d")
+    assert made.exit_code == 0, made.output
+    assert made.output.startswith("ov_")
+    assert len(made.output.strip()) == 46
+    listed = oversight("key", "list").output
+    assert made.output.strip() not in listed
+    assert listed.startswith("dashboard  reader  organization=default partner=*  expires 20")
+    assert listed.rstrip().endswith("unused")
+    assert oversight("key", "revoke", "dashboard").output == "revoked dashboard\n"
+    assert "revoked" in oversight("key", "list").output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("create", "x"), "needs at least one organization"),
+        (("create", "x", "--organization", "a,b"), "the organization id 'a,b' is refused"),
+        (("create", "x", "--organization", "a", "--partner", '{"'), "the partner id"),
+        (("create", "x", "--organization", "a", "--expires", "soon"), "write 30d or 12h"),
+        (("create", "x", "--organization", "a", "--expires", "0d"), "write 30d or 12h"),
+        (("create", "x{}", "--organization", "a"), "the name 'x{}' is refused"),
+        (("revoke", "nobody"), "no key named 'nobody' is in force"),
+    ],
+)
+def test_a_mistake_says_what_to_do(
+    oversight: Command, arguments: tuple[str, ...], says: str
+) -> None:
+    failed = oversight("key", *arguments)
+    assert failed.exit_code == 1
+    assert failed.output.startswith("error: ")
+    assert says in failed.output
+
+
+def test_a_name_is_taken_once(oversight: Command) -> None:
+    assert oversight("key", "create", "twice", "--organization", "*").exit_code == 0
+    again = oversight("key", "create", "twice", "--organization", "*")
+    assert again.exit_code == 1
+    assert "exists already" in again.output
+
+
+def test_openapi_prints_the_committed_description() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "runner.cli", "openapi"],
+        cwd=PROJECT_DIR,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert "/api/reporting/v1/daily-metrics" in json.loads(done.stdout)["paths"]
+    committed = (PROJECT_DIR / "api" / "openapi.json").read_text(encoding="utf-8")
+    assert done.stdout == committed, "run `oversight openapi > api/openapi.json`"
