@@ -39,7 +39,7 @@
                 true
             {% endif %}
         )::int;
-    {% if parity_metrics(model) %}
+    {% if parity_metrics(model) and target.name in ["embedded", "prod"] %}
         {# the mart of verdicts is a view: it is as fresh as the marts that write them #}
         insert into metadata.data_versions as v (model, organization_id, data_through)
         select 'parity_results', organization_id, data_through

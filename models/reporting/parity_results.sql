@@ -21,6 +21,7 @@ final as (
         tolerance,
         checked_at
     from verdicts
+    where {{ is_of_this_target("mart") }}
 )
 
 select * from final

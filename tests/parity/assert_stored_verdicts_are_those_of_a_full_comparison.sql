@@ -7,8 +7,10 @@
 -- depends_on: {{ ref("fact_control_totals") }}
 -- depends_on: {{ ref("dim_date") }}
 {% set comparisons = [] %}
+{% set marts = [] %}
 {% if execute %}
     {% for mart in graph.nodes.values() if mart.resource_type == "model" and parity_metrics(mart) %}
+        {% do marts.append(model_key(relation_of(mart))) %}
         {% do comparisons.append("(" ~ parity_comparison(mart, all_parity_keys(mart)) ~ ")") %}
     {% endfor %}
 {% endif %}
@@ -19,7 +21,7 @@ with compared as (
 
 stored as (
     select * from metadata.parity_verdicts
-    where period is not null
+    where period is not null and mart in ('{{ marts | join("', '") }}')
 )
 
 select
