@@ -25,12 +25,12 @@ lint: $(DEVELOPMENT) ## Style and types of Python, style of SQL
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(BIN)/sqlfluff lint --disable-progress-bar --processes 0 macros models snapshots tests
+	@$(BIN)/sqlfluff lint --disable-progress-bar --processes 0 models snapshots tests/generic tests/parity tests/integrity
 
 format: $(DEVELOPMENT) ## Bring Python and SQL into the house style
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
-	@$(BIN)/sqlfluff fix --disable-progress-bar --processes 0 macros models snapshots tests
+	@$(BIN)/sqlfluff fix --disable-progress-bar --processes 0 models snapshots tests/generic tests/parity tests/integrity
 
 bench: $(DEVELOPMENT) ## Measure speed and memory; prints figures, judges none
 	@exec $(BIN)/python -m pytest -s tests/python/bench -o python_files='bench_*.py' $(ARGS)
