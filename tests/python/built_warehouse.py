@@ -20,14 +20,20 @@ from warehouse.settings import Settings
 
 DATABASE = "property"
 BUILT = "property_built"
-TABLES = {
-    **{f"curated.{model}": "*" for model in MODELS[:5]},
-    **{f"reporting.{model}": "*" for model in MODELS[5:]},
-    "metadata.parity_verdicts": (
-        "organization_id, mart, partner_id, period, metric, mart_value, control_value,"
-        " difference, tolerance, verdict"
+QUERIES = {
+    **{model: f"select * from curated.{model}" for model in MODELS[:5]},
+    **{model: f"select * from reporting.{model}" for model in MODELS[5:]},
+    "verdicts": (
+        "select organization_id, mart, partner_id, period, metric, mart_value, control_value,"
+        " difference, tolerance, verdict from metadata.parity_verdicts"
+    ),
+    # Reports without an extract time of their own have that of their load.
+    "data_through": (
+        "select model, organization_id, data_through from metadata.data_versions"
+        " where organization_id <> 'default'"
     ),
 }
+"""All that does not depend on when it was computed."""
 
 Rows = dict[str, list[tuple[Any, ...]]]
 
@@ -84,9 +90,9 @@ class BuiltWarehouse:
         connection = connect(self.settings)
         found: Rows = {}
         with connection, connection.cursor() as cursor:
-            for table, columns in TABLES.items():
-                cursor.execute(f"select {columns} from {table}")
-                found[table] = sorted(cursor.fetchall(), key=repr)
+            for name, query in QUERIES.items():
+                cursor.execute(query)
+                found[name] = sorted(cursor.fetchall(), key=repr)
         connection.close()
         return found
 
