@@ -10,7 +10,7 @@ from pathlib import Path
 from psycopg2.extensions import connection as Connection
 
 from warehouse import database, dbt
-from warehouse.declaration_checks import check_parents, check_together
+from warehouse.declaration_checks import check_parents, check_together, check_variables
 from warehouse.declarations import read_declarations
 from warehouse.declared import (
     FEEDS,
@@ -61,7 +61,7 @@ def read_catalogue(project_dir: Path) -> Catalogue:
             " set OVERSIGHT_PROJECT_DIR to the folder that does"
         )
     project, files, problems = read_declarations(project_dir)
-    _refuse(problems)
+    _refuse(problems or check_variables(project))
     variables = project.content.get("vars") or {}
     currency = str(variables.get("reporting_currency"))
     docs = _docs_blocks(project_dir)
@@ -82,7 +82,7 @@ def read_catalogue(project_dir: Path) -> Catalogue:
         marts += models.marts()
         problems += models.problems
     _refuse(problems)
-    _refuse(check_together(project_dir, project, files, tables, marts))
+    _refuse(check_together(project_dir, files, tables, marts))
     return Catalogue(
         sources=tuple(sorted(tables, key=lambda table: (table.engine, table.name))),
         feeds=tuple(sorted(feeds, key=lambda feed: feed.model)),

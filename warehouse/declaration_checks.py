@@ -18,13 +18,11 @@ _REF = re.compile(r"ref\(\s*['\"](\w+)['\"]\s*\)")
 
 def check_together(
     project_dir: Path,
-    project: YamlFile,
     files: Sequence[YamlFile],
     tables: Sequence[SourceTable],
     marts: Sequence[Mart],
 ) -> Iterator[Problem]:
     """Every problem between declarations that are well-formed by themselves."""
-    yield from _check_variables(project)
     yield from _check_scopes(tables, marts, files)
     yield from _check_keys(project_dir, files, marts)
     yield from _check_seeds(files)
@@ -60,7 +58,8 @@ def _source_columns(
                     yield file, path, source["name"], _meta(column)
 
 
-def _check_variables(project: YamlFile) -> Iterator[Problem]:
+def check_variables(project: YamlFile) -> Iterator[Problem]:
+    """The reporting zone and currency, which every declaration is measured by."""
     variables = project.content.get("vars") or {}
     zone, currency = variables.get("reporting_timezone"), variables.get("reporting_currency")
     if not isinstance(zone, str) or not is_zone(zone):

@@ -5,19 +5,16 @@ dbt itself passes a misspelt key on PostgreSQL without a word; what was meant is
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 import json
 import re
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, cast
-
-from jsonschema import Draft7Validator
-from jsonschema.exceptions import ValidationError
+from typing import Any
 
 from warehouse.declared import CatalogueError
+from warehouse.schema_problems import meant, schema_problems, unknown_key
 from warehouse.yaml_files import Key, Problem, YamlFile, read_yaml
 
 _OUR_SCHEMA = Path(__file__).with_name("declarations.schema.json")
@@ -43,7 +40,7 @@ def read_declarations(project_dir: Path) -> tuple[YamlFile, list[YamlFile], list
     project, problems = read_yaml(project_dir / "dbt_project.yml", "dbt_project.yml")
     if problems:
         return project, [], problems
-    problems = _check(project, _dbt_schema("project"))
+    problems = schema_problems(project, _dbt_schema("project"))
     if problems:
         return project, [], problems
     files: list[YamlFile] = []
@@ -60,7 +57,7 @@ def read_declarations(project_dir: Path) -> tuple[YamlFile, list[YamlFile], list
 
 def check_keys(file: YamlFile, tests: Mapping[str, set[str]]) -> list[Problem]:
     """What is wrong in the keys of one file; `tests` are the generic tests with their arguments."""
-    return _check(file, _dbt_schema("resources")) or [
+    return schema_problems(file, _dbt_schema("resources")) or [
         *_check_metas(file),
         *_check_tests(file, tests),
     ]
@@ -111,101 +108,10 @@ def _our_schema(name: str) -> dict[str, Any]:
     return {"definitions": schema["definitions"], "$ref": f"#/definitions/{name}"}
 
 
-def _check(
-    file: YamlFile, schema: dict[str, Any], content: Any = None, base: tuple[Key, ...] = ()
-) -> list[Problem]:
-    value = file.content if content is None else content
-    validator = Draft7Validator(schema)
-    return [
-        problem
-        for error in validator.iter_errors(value)
-        for leaf in _leaves(error)
-        for problem in _explain(file, schema, leaf, base)
-    ]
-
-
-def _leaves(error: ValidationError) -> Iterator[ValidationError]:
-    """The errors below an anyOf that say most: those of the branch that was meant."""
-    if not error.context:
-        yield error
-        return
-    branches: dict[Any, list[ValidationError]] = {}
-    for inner in error.context:
-        leaves = list(_leaves(inner))
-        branches.setdefault(inner.schema_path[0], []).extend(leaves)
-    meant = [
-        leaves
-        for leaves in branches.values()
-        if not (leaves[0].validator == "type" and leaves[0].absolute_path == error.absolute_path)
-    ]
-    if not meant:
-        yield error
-        return
-    yield from max(
-        meant, key=lambda leaves: (max(len(e.absolute_path) for e in leaves), -len(leaves))
-    )
-
-
-def _explain(
-    file: YamlFile, schema: dict[str, Any], error: ValidationError, base: tuple[Key, ...]
-) -> Iterator[Problem]:
-    path = [*base, *error.absolute_path]
-    if error.validator == "additionalProperties":
-        known = cast(dict[str, Any], error.schema).get("properties", {})
-        for key in sorted(set(cast(dict[str, Any], error.instance)) - set(known), key=str):
-            yield file.problem(path, _unknown(str(key), known, schema), key=str(key))
-    elif error.validator == "required":
-        present = cast(dict[str, Any], error.instance)
-        missing = [key for key in cast(list[str], error.validator_value) if key not in present]
-        yield file.problem(path, f"lacks the key {_names(missing)}")
-    else:
-        yield file.problem(path, _expectation(error))
-
-
-def _unknown(key: str, known: dict[str, Any], schema: dict[str, Any]) -> str:
-    close = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
-    if close:
-        return f"unknown key, did you mean {close[0]!r}?"
-    config = known.get("config", {})
-    for part in [config, *config.get("anyOf", [])]:
-        name = part.get("$ref", "").rpartition("/")[2]
-        inner = schema["definitions"].get(name, {}).get("properties", {})
-        close = difflib.get_close_matches(key, inner, n=1, cutoff=0.6)
-        if close:
-            return f"unknown key, did you mean {close[0]!r} under 'config'?"
-    if len(known) > 30:
-        return "unknown key; dbt knows no such key here"
-    return f"unknown key, expected {_names(sorted(known)) or 'none here'}"
-
-
-def _expectation(error: ValidationError) -> str:
-    shown = json.dumps(error.instance, default=str)
-    shown = shown if len(shown) <= 60 else shown[:57] + "..."
-    value: Any = error.validator_value
-    if error.validator == "enum":
-        return f"{shown} is not known here{_hint(error.instance, value)}"
-    if error.validator == "type":
-        kinds = value if isinstance(value, list) else [value]
-        return f"{shown} is no {' or '.join(kind for kind in kinds if kind != 'null')}"
-    if error.validator == "pattern":
-        return f"{shown} has not the form {value}"
-    described = error.schema.get("description") if isinstance(error.schema, dict) else None
-    return f"{shown}: {described}" if described else error.message
-
-
-def _hint(word: Any, known: list[Any]) -> str:
-    close = difflib.get_close_matches(str(word), [str(value) for value in known], n=1)
-    return f", did you mean {close[0]!r}?" if close else f", expected {_names(known)}"
-
-
-def _names(values: Any) -> str:
-    return ", ".join(repr(value) for value in values)
-
-
 def _check_metas(file: YamlFile) -> list[Problem]:
     problems: list[Problem] = []
     for path, meta, schema in _metas(file.content, _layer(file.name)):
-        problems += _check(file, _our_schema(schema), meta, (*path, "config", "meta"))
+        problems += schema_problems(file, _our_schema(schema), meta, (*path, "config", "meta"))
     return problems
 
 
@@ -269,14 +175,14 @@ def _check_tests(file: YamlFile, tests: Mapping[str, set[str]]) -> list[Problem]
     for path, test in _tests(file.content):
         name = test if isinstance(test, str) else test.get("test_name") or next(iter(test))
         if name not in tests:
-            message = f"there is no generic test {name!r}{_hint(name, sorted(tests))}"
+            message = f"there is no generic test {name!r}{meant(name, sorted(tests))}"
             problems.append(file.problem(path, message))
             continue
         body = test if isinstance(test, str) or "test_name" in test else test[name]
         arguments = body.get("arguments") or {} if isinstance(body, dict) else {}
         at = path if isinstance(test, dict) and "test_name" in test else (*path, name)
         for key in sorted(set(arguments) - tests[name]):
-            message = _unknown(key, dict.fromkeys(tests[name]), {"definitions": {}})
+            message = unknown_key(key, dict.fromkeys(tests[name]), {"definitions": {}})
             problems.append(file.problem((*at, "arguments"), message, key=key))
     return problems
 

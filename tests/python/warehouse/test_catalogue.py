@@ -233,7 +233,7 @@ WRONG = {
     ),
     "another currency": (
         REDDIT,
-        "currency: {column: currency}",
+        "currency: {value: USD}",
         "currency: {value: EUR}",
         "amounts must be in USD",
     ),
@@ -330,6 +330,42 @@ WRONG = {
     ),
     "four fields": (MARTS, '"*/15 * * * *"', '"*/15 * * *"', "is no cron line of five fields"),
     "weekday by number": (MARTS, '"*/15 * * * *"', '"0 6 * * 1"', "write weekdays as mon to sun"),
+    "a list that is none": (
+        REDDIT,
+        "key: [id]",
+        "key: id",
+        'landing.key: "id" is no list. Columns that identify a record within its organization.',
+    ),
+    "one of two keys": (
+        REDDIT,
+        "{value: default}",
+        "{value: default, column: id}",
+        "landing.organization: {",
+    ),
+    "a config that is none": (
+        REDDIT,
+        "config: {meta: {scope: partner}}",
+        "config: partner",
+        'columns[id].config: "partner" is no mapping',
+    ),
+    "a misspelt kind of window": (
+        REDDIT,
+        "window: all",
+        "window: {colums: {from: date, to: date}}",
+        "landing.window.colums: unknown key, did you mean 'columns'?",
+    ),
+    "half a window": (
+        REDDIT,
+        "window: all",
+        "window: {columns: {from: date}}",
+        "landing.window.columns: lacks the key 'to'",
+    ),
+    "a control without its kind": (
+        MARTS,
+        "{control: spend_amount, kind: money}",
+        "{control: spend_amount}",
+        "lacks one of 'kind'",
+    ),
     "a duration in words": (
         MARTS,
         "freshness_sla: 15m",
