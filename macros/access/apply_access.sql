@@ -35,9 +35,7 @@
             {% for name in have if name not in wanted %}
                 {% do statements.append("drop policy " ~ adapter.quote(name) ~ " on " ~ this) %}
             {% endfor %}
-            {% if statements %}set local lock_timeout = '5s';{% endif %}
             {% for statement in statements %}{{ statement }};{% endfor %}
-            {% if statements %}set local lock_timeout = default;{% endif %}
             {% for role in roles %}
                 {% if not run_query("select has_table_privilege('" ~ role ~ "', '" ~ this ~ "', 'select')").rows[0][0] %}
                     grant select on {{ this }} to {{ role }};

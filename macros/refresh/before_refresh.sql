@@ -11,6 +11,8 @@
         {% endif %}
     {% elif model.config.materialized == "incremental" %}
         select pg_advisory_xact_lock(hashtextextended('oversight:{{ model_key(this) }}', 0));
+        {# new readers queue behind a swap that waits for an old one: rather fail, and let the next run try again #}
+        set local lock_timeout = '10s';
         {% if model.config.meta.fact %}
             {{ before_fact() }}
         {% elif model.config.meta.dimension %}
