@@ -62,6 +62,12 @@ DAY = click.DateTime(["%Y-%m-%d"])
     show_default=True,
 )
 @click.option("--organizations", default=2, show_default=True, help="All with the same ids.")
+@click.option(
+    "--organization-prefix",
+    default="organization",
+    show_default=True,
+    help="Ids are PREFIX_001 and so on; give another beside extracts that are there.",
+)
 @click.option("--partners", default=8, show_default=True, help="Per organization.")
 @click.option(
     "--spend-share", type=share_of_one, default="50%", show_default=True, help="Of the rows."

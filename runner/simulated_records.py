@@ -14,9 +14,7 @@ from datetime import datetime
 
 from runner.simulation import Simulation
 
-FIRST_MODULUS = 2_147_483_647
-SECOND_MODULUS = 2_147_483_629
-THIRD_MODULUS = 2_147_483_587
+MODULI = (2_147_483_647, 2_147_483_629, 2_147_483_587)
 SHARES = 1_000_000
 
 PARTNER_NAMES = (
@@ -33,7 +31,7 @@ REGIONS = ("AMER", "APAC", "EMEA")
 OBJECTIVES = ("awareness", "conversion", "retention")
 
 
-def draw(population: Simulation, name: str, number: str = "j") -> str:
+def draw(population: Simulation, name: str) -> str:
     """A number below 2**31 that depends on the seed, the name and the record only.
 
     Three affine steps under three prime moduli; products stay below 2**62, so BIGINT is enough.
@@ -43,8 +41,8 @@ def draw(population: Simulation, name: str, number: str = "j") -> str:
     first, second, third = (word % 1_000_000_007 + 1_000_003 for word in words[:3])
     shifts = [word % 1_000_000_007 for word in words[3:]]
     return (
-        f"(((({number} * {first} + {shifts[0]}) % {FIRST_MODULUS} * {second} + {shifts[1]})"
-        f" % {SECOND_MODULUS} * {third} + {shifts[2]}) % {THIRD_MODULUS})"
+        f"((((j * {first} + {shifts[0]}) % {MODULI[0]} * {second} + {shifts[1]})"
+        f" % {MODULI[1]} * {third} + {shifts[2]}) % {MODULI[2]})"
     )
 
 
@@ -209,7 +207,7 @@ def extract_columns(population: Simulation, table: str, *, zoned: bool) -> str:
         "events": f"event_type, event_count, {money} as amount",
     }[table]
     return (
-        f"{identifier('organization', 'organization')} as organization_id,"
+        f"{identifier(population.organization_prefix, 'organization')} as organization_id,"
         f" '{key[0]}' || cast(number + 1 as varchar) as {key},"
         f" {moment('occurred_at')}, {identifier('partner', 'final_partner')} as partner_id,"
         f" {campaign},"
@@ -221,7 +219,7 @@ def control_totals(population: Simulation, spend: str, events: str) -> str:
     """What the engine counts per organization, day and partner."""
     return f"""
     select
-        {identifier("organization", "organization")} as organization_id,
+        {identifier(population.organization_prefix, "organization")} as organization_id,
         cast(
             date '{population.first_day.isoformat()}' + cast(final_day_index as integer) as date
         ) as day,
@@ -251,7 +249,7 @@ def partners(population: Simulation, *, zoned: bool) -> str:
     opened = f"timestamp '{population.first_day.isoformat()} 00:00:00'"
     return f"""
     select
-        {identifier("organization", "organization")} as organization_id,
+        {identifier(population.organization_prefix, "organization")} as organization_id,
         {identifier("partner", "partner")} as partner_id,
         list_extract([{names}], partner % {len(PARTNER_NAMES)} + 1)
             || case when partner < {len(PARTNER_NAMES)} then ''
@@ -281,7 +279,7 @@ def campaigns(population: Simulation, *, zoned: bool) -> str:
 
     return f"""
     select
-        {identifier("organization", "organization")} as organization_id,
+        {identifier(population.organization_prefix, "organization")} as organization_id,
         {identifier("campaign", "partner")} || '_' || cast(campaign + 1 as varchar) as campaign_id,
         {identifier("partner", "partner")} as partner_id,
         'Campaign ' || cast(campaign + 1 as varchar) as name,

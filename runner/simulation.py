@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
@@ -13,6 +14,7 @@ from warehouse.errors import OversightError
 SCENARIOS = ("steady", "late", "duplicated", "corrected", "moved", "withdrawn", "drift", "outage")
 FORMATS = ("csv", "jsonl", "parquet")
 MAX_ROWS = 2_000_000_000
+_PREFIX = re.compile(r"[a-z][a-z0-9_]{0,40}")
 
 
 class SimulationError(OversightError):
@@ -31,6 +33,7 @@ class Simulation:
     scenario: str = "steady"
     format: Literal["csv", "jsonl", "parquet"] = "csv"
     organizations: int = 2
+    organization_prefix: str = "organization"
     partners: int = 8
     campaigns_per_partner: int = 3
     spend_share: float = 0.5
@@ -66,6 +69,11 @@ class Simulation:
                 f"drift is {self.drift}: give a share other than 0, above -1",
             ),
             (self.drift_keys >= 1, f"drift_keys is {self.drift_keys}: give 1 or more"),
+            (
+                _PREFIX.fullmatch(self.organization_prefix) is not None,
+                f"organization prefix is {self.organization_prefix!r}: give lower-case letters,"
+                " digits and underscores, a letter first",
+            ),
             (self.currency.isalpha(), f"currency is {self.currency!r}: give letters only"),
             (
                 self.scenario not in ("late", "outage") or days >= 2,

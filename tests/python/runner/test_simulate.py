@@ -120,6 +120,7 @@ def test_no_rows_still_gives_partners_and_campaigns(tmp_path: Path) -> None:
         ({"rows": -1}, "rows is -1"),
         ({"scenario": "late", "last_day": date(2026, 10, 20)}, "two days"),
         ({"drift": Decimal(0)}, "drift is 0"),
+        ({"organization_prefix": "a,b"}, "organization prefix"),
         ({"format": "xml"}, "choose one of csv"),
     ],
 )
