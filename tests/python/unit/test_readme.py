@@ -108,6 +108,15 @@ def test_names_of_engines_models_and_files_exist() -> None:
             assert is_schema or (PROJECT_DIR / name).is_dir(), name
 
 
+def test_the_steps_of_the_first_start_are_those_of_the_program() -> None:
+    steps = re.findall(r"^(\w.*?) \.{3,} [\d.]+ s$", README, re.MULTILINE)
+    source = (PROJECT_DIR / "runner/up.py").read_text(encoding="utf-8")
+    assert len(steps) == 7
+    assert [step for step in steps if f'"{step}"' not in source] == []
+    for line in re.findall(r"^  (\w+) +http\S+$", README, re.MULTILINE):
+        assert f"\n  {line} " in source
+
+
 def test_the_answer_is_json_of_the_envelope() -> None:
     (answer,) = (json.loads(block) for block in blocks("json"))
     assert list(answer) == ["data", "next_page", "window", "freshness"]
