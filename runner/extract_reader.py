@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import tempfile
@@ -20,7 +21,7 @@ from runner.extracts import Extract, first_line
 from runner.landing_errors import LandingError
 
 _MEMORY_LIMIT = "256MB"
-_PIPE_BYTES = 1 << 16
+_PIPE_BYTES = 1 << 20
 _REJECTS = "unparsed"
 _CUT_TOLERANCE_BYTES = 4
 _BAD_FILE = (duckdb.IOException, duckdb.InvalidInputException, duckdb.OutOfMemoryException)
@@ -152,6 +153,8 @@ class ExtractReader:
         failures: list[duckdb.Error] = []
         reader = os.open(self._pipe, os.O_RDONLY | os.O_NONBLOCK)
         os.set_blocking(reader, True)
+        if hasattr(fcntl, "F_SETPIPE_SZ"):
+            fcntl.fcntl(reader, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         keeper = os.open(self._pipe, os.O_WRONLY)
 
         def write() -> None:

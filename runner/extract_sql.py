@@ -1,8 +1,8 @@
 """The SQL by which DuckDB turns a file's records into rows to land, one statement per file.
 
-Each record becomes: file and record number, organization, key, version, extract time, content hash,
-whether it is void, what is wrong with it, the record itself when something is, and its columns as
-text that PostgreSQL reads exactly. Everything is decided on text: DuckDB's own casts round.
+Each record becomes: file and record number, organization, key, version, content hash, whether it is
+void, what is wrong with it, the record itself when something is, and its columns as text that
+PostgreSQL reads exactly. Everything is decided on text: DuckDB's own casts round.
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ LANDED_COLUMNS = (
     ("organization_id", "text"),
     ("record_key", "text"),
     ("record_version", "bigint"),
-    ("extracted_at", "timestamptz"),
     ("content_hash", "uuid"),
     ("is_void", "boolean"),
     ("as_of", "timestamptz"),
@@ -78,9 +77,8 @@ def select_records(
         organization,
         "record_key",
         _version(table, by_name),
-        by_name[table.extracted_at].text if table.extracted_at else "null",
         f"md5({_content(fields)})",
-        f"coalesce({by_name[table.void_column].text}, 'false')" if table.void_column else "'false'",
+        f"coalesce({by_name[table.void_column].text}, 'f')" if table.void_column else "'f'",
         by_name[table.as_of.column].text if table.as_of and table.as_of.column else "null",
         *_window_columns(table, by_name),
         "reasons",

@@ -8,7 +8,7 @@ from functools import partial
 
 import psycopg2
 from psycopg2.extensions import cursor as Cursor
-from psycopg2.sql import SQL, Composed, Identifier, Literal
+from psycopg2.sql import SQL, Composable, Composed, Identifier, Literal
 
 from runner.extract_reader import ExtractReader, PipeSource
 from runner.extract_sql import REASON_SEPARATOR, incoming_columns
@@ -21,7 +21,7 @@ RECORD = SQL(
     "from jsonb_each(to_jsonb(i)) as e where e.key like 'c\\_%%')"
 )
 """A row of `incoming as i` as it is kept among the rejects."""
-_COPY_BYTES = 1 << 16
+_COPY_BYTES = 1 << 18
 
 
 Candidates = tuple[int, str, int, int]
@@ -74,9 +74,10 @@ class TableBatch:
         its control file's, else the batch's."""
         if self.table.mode == "snapshot":
             return Composed([SQL("i.as_of")])
-        return SQL("coalesce(i.extracted_at, i.as_of, {}::timestamptz)").format(
-            Literal(self.landed_at)
-        )
+        own: Composable = SQL("null")
+        if self.table.extracted_at is not None:
+            own = SQL("i.{}").format(Identifier(f"c_{self.table.extracted_at}"))
+        return SQL("coalesce({}, i.as_of, {}::timestamptz)").format(own, Literal(self.landed_at))
 
     @property
     def rejected(self) -> int:
