@@ -15,6 +15,9 @@
             organization_id,
             '{{ table.source_name }}'::text as engine,
             record_key,
+            row_number() over (
+                partition by record_key order by record_version, extracted_at, batch_id, row_id
+            ) as version_number,
             is_void as is_withdrawn,
             jsonb_build_object(
                 {% for column in table.columns.values() %}
@@ -34,6 +37,7 @@
             null::text as organization_id,
             null::text as engine,
             null::text as record_key,
+            null::bigint as version_number,
             null::boolean as is_withdrawn,
             null::jsonb as attributes,
             null::timestamptz as valid_from,

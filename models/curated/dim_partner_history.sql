@@ -12,6 +12,7 @@ final as (
         organization_id,
         engine,
         record_key,
+        version_number,
         is_withdrawn,
         attributes,
         valid_from,
