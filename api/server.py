@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import functools
+import os
+import signal
 import socket
 import sys
+import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +25,7 @@ from warehouse.settings import Settings, load_settings
 
 _STOP_SECONDS = 10
 _RESPAWN_SECONDS = 1.0
+_WATCH_SECONDS = 1.0
 
 
 def serve(settings: Settings) -> None:
@@ -42,15 +47,25 @@ def serve(settings: Settings) -> None:
         respawn_interval=_RESPAWN_SECONDS,
         workers_kill_timeout=_STOP_SECONDS,
         websockets=False,
-        log_dictconfig={"version": 1, "disable_existing_loggers": False},
+        log_dictconfig=logs.SERVER_LOGGING,
     )
-    server.serve(target_loader=functools.partial(_worker_app, settings), wrap_loader=False)
+    server.serve(
+        target_loader=functools.partial(_worker_app, settings, os.getpid()), wrap_loader=False
+    )
 
 
-def _worker_app(settings: Settings) -> Callable[..., Any]:
+def _worker_app(settings: Settings, parent: int) -> Callable[..., Any]:
     """Made in each worker, so that no connection is shared between processes."""
     logs.configure()
+    threading.Thread(target=_end_with, args=(parent,), name="parent-watch", daemon=True).start()
     return create_app(settings)
+
+
+def _end_with(parent: int) -> None:
+    """A worker whose parent was killed would hold the port for ever, answering with old code."""
+    while os.getppid() == parent:
+        time.sleep(_WATCH_SECONDS)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _check_port(settings: Settings) -> None:

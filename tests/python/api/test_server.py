@@ -34,7 +34,7 @@ class ServerProcess:
                 [sys.executable, "-m", "runner.cli", "serve"],
                 cwd=PROJECT_DIR,
                 env=environment_of(warehouse, self.port) | environment,
-                stdout=subprocess.DEVNULL,
+                stdout=errors,
                 stderr=errors,
             )
 
@@ -85,8 +85,8 @@ def served(read_only: ApiWarehouse, tmp_path: Path) -> Iterator[ServerProcess]:
         server.wait_until_ready()
         yield server
     finally:
-        server.process.kill()
-        server.process.wait()
+        if server.process.poll() is None:
+            server.stop()
 
 
 def test_two_workers_answer_and_one_that_is_killed_comes_back(
@@ -138,11 +138,32 @@ def test_the_log_has_a_line_per_request_without_keys_and_values(
 def test_it_stops_cleanly_and_leaves_nobody(served: ServerProcess, number: int) -> None:
     workers = served.children()
     assert served.stop(number) == 0
-    assert not [pid for pid in workers if Path(f"/proc/{pid}").exists()]
+    events = [json.loads(line)["event"] for line in served.log.read_text().splitlines()]
+    assert any(event.startswith("Listening at") for event in events)
+    assert not [pid for pid in workers if is_running(pid)]
     with socket.socket() as probe:
         # Ended connections linger in TIME_WAIT; only a listener would be in the way.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind(("127.0.0.1", served.port))
+
+
+def test_workers_end_with_a_parent_that_was_killed(served: ServerProcess) -> None:
+    workers = served.children()
+    assert len(workers) == 2
+    served.process.kill()
+    served.process.wait()
+    deadline = time.monotonic() + 10
+    while [pid for pid in workers if is_running(pid)]:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process is there and no zombie that nobody has waited for."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 def test_a_taken_port_is_an_error_that_says_so(
