@@ -46,7 +46,6 @@ def build(settings: Settings, on_step: Callable[[int, int], None]) -> Build:
     command = [
         *(sys.executable, "-m", "dbt.cli.main", "--no-use-colors", "build"),
         *("--target", dbt.target(settings), "--target-path", str(target)),
-        *("--log-path", str(settings.home / "logs")),
     ]
     lines: list[str] = []
     with subprocess.Popen(

@@ -85,7 +85,8 @@ def _serve(
             else deploy(settings, target_path(settings))
         )
         make_raw_tables(settings, catalogue)
-    if not has_batches(settings):
+    if settings.is_embedded and not has_batches(settings):
+        # A server of one's own holds one's own data; nothing is made up there.
         with steps.step("simulating a reporting engine"):
             demo = simulate_demo(settings)
         with steps.step("loading its extracts"):
@@ -110,6 +111,8 @@ def _serve(
             children.append(child)
         _wait_until_ready(settings, children)
     say(_welcome(settings, key))
+    if not has_batches(settings):
+        say("\nNothing has landed yet: oversight load --path FOLDER, then oversight refresh.")
     wait_for_end(children)
 
 

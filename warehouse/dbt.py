@@ -42,6 +42,7 @@ def environment(
         "OVERSIGHT_INSTANCE": instance_id(settings),
         "DBT_PROFILES_DIR": str(settings.project_dir),
         "DBT_PROJECT_DIR": str(settings.project_dir),
+        "DBT_LOG_PATH": str(settings.home / "logs"),
     }
     if not settings.is_embedded:
         parts = parse_dsn(admin_dsn(settings))
