@@ -13,7 +13,10 @@ _TIMES = SQL("""
     select
         min(f.last_refresh_at) as last_refresh_at,
         min(f.data_through) as data_through,
-        min(least(f.pending_since, f.held_since)) + make_interval(secs => {sla}) as late_after
+        least(
+            min(least(f.pending_since, f.held_since)) + make_interval(secs => {sla}),
+            min(f.stale_after)
+        ) as late_after
     from metadata.mart_freshness as f
     {where}
 """)

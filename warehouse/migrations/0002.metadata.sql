@@ -126,9 +126,11 @@ create table metadata.data_versions (
     version bigint not null default 1,
     last_refresh_at timestamptz not null default now(),
     data_through timestamptz,
+    stale_after timestamptz,
     primary key (model, organization_id)
 );
-comment on table metadata.data_versions is 'What a caller sees as a mart''s version. One row per mart and organization.';
+comment on table metadata.data_versions is
+'What a caller sees as a mart''s version; past stale_after a source has been silent for too long. One row per mart and organization.';
 
 create table metadata.parity_verdicts (
     organization_id text not null,

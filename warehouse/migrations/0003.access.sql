@@ -138,7 +138,8 @@ select
         select min(h.held_since)
         from metadata.held_keys as h
         where h.model = v.model and h.organization_id = v.organization_id
-    ) as held_since
+    ) as held_since,
+    v.stale_after
 from metadata.data_versions as v;
 comment on view metadata.mart_freshness is
 'Version, freshness, oldest landed batch that the mart has not taken, oldest withheld key. One row per mart and organization.';

@@ -34,7 +34,8 @@ select
         select min(h.held_since)
         from metadata.held_keys as h
         where h.model = v.model and h.organization_id = v.organization_id
-    ) as held_since
+    ) as held_since,
+    v.stale_after
 from metadata.data_versions as v;
 
 drop trigger notes_waiting_batches on metadata.batch_tables;

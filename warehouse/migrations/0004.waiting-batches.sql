@@ -67,7 +67,8 @@ select
         select min(h.held_since)
         from metadata.held_keys as h
         where h.model = v.model and h.organization_id = v.organization_id
-    ) as held_since
+    ) as held_since,
+    v.stale_after
 from metadata.data_versions as v;
 
 -- The view was the readers' only use of these, and batch numbers tell of other organizations.

@@ -121,6 +121,15 @@ def test_freshness_tells_waiting_batches_and_held_keys(own: ApiWarehouse) -> Non
     held = _freshness(client)
     assert (held["status"], held["late_after"]) == ("late", "2026-11-02T10:15:00.000000Z")
 
+    own.run("delete from metadata.held_keys")
+    for organization, status in (("beta", "fresh"), ("alpha", "late")):
+        own.run(
+            "update metadata.data_versions set stale_after = '2026-11-03 10:00+00'"
+            f" where organization_id = '{organization}'"
+        )
+        assert _freshness(client)["status"] == status, organization
+    assert _freshness(client)["late_after"] == "2026-11-03T10:00:00.000000Z"
+
     own.run("delete from metadata.data_versions where organization_id = 'alpha'")
     never = _freshness(client)
     assert (never["status"], never["last_refresh_at"], never["data_through"]) == (

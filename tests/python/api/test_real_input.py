@@ -112,9 +112,10 @@ def test_loading_the_same_folder_again_changes_nothing(real: ApiWarehouse, clien
     assert contents(real) == before
     # Reading the same bytes again may add versions that are not the newest, but moves no figure.
     load(real, catalogue, again=True)
-    assert json_of(client.get("daily-metrics"))["freshness"]["late_after"] is not None
+    waiting = json_of(client.get("daily-metrics"))["freshness"]["late_after"]
     refresh(real.settings)
-    assert json_of(client.get("daily-metrics"))["freshness"]["late_after"] is None
+    # What waits must be taken within minutes; then it is the engines that must not fall silent.
+    assert json_of(client.get("daily-metrics"))["freshness"]["late_after"] > waiting
     assert served(contents(real)) == served(before)
 
 
