@@ -102,3 +102,62 @@ def test_the_counter_would_have_told(warehouse: BuiltWarehouse) -> None:
     before = scans(warehouse)
     warehouse.rows("select sum(amount + 0) from curated.fact_events")
     assert scans(warehouse)["curated.fact_events"] > before["curated.fact_events"]
+
+
+_PARENTS = """
+    insert into staging.snapchat__{table} (
+        organization_id, record_key, batch_id, extracted_at, content_hash, id, {parent}
+    )
+    select
+        'acme', 'acme|{prefix}' || i, (select max(batch_id) from metadata.batches),
+        now() - version * interval '1 day', gen_random_uuid(), '{prefix}' || i,
+        '{parent_prefix}' || i % {parents}
+    from generate_series(0, {last}) as i cross join generate_series(1, 5) as version
+"""
+_HOURS = """
+    insert into staging.snapchat__ad_hourly_report (
+        organization_id, record_key, batch_id, extracted_at, content_hash, ad_id, date, spend
+    )
+    select
+        'acme', 'acme|ad' || i % 20000 || '|' || i, (select max(batch_id) from metadata.batches),
+        now(), gen_random_uuid(), 'ad' || i % 20000, timestamptz '2024-01-01', 1
+    from generate_series(1, 100000) as i
+"""
+_LOOK_UP = """
+    explain (analyze, buffers, format json)
+    select partner_id, campaign_id from staging.stg_snapchat__spend
+    where record_key = any(array(
+        select record_key from staging.snapchat__ad_hourly_report order by row_id limit {changed}
+    ))
+"""
+
+
+def test_the_way_through_parents_costs_by_record_not_by_history(
+    warehouse: BuiltWarehouse,
+) -> None:
+    """A join to the parents' newest rows read 129 million blocks for this; some 13 a record do."""
+    for table, prefix, last, parent, parent_prefix, parents in (
+        ("ad_history", "ad", 19_999, "ad_squad_id", "squad", 5_000),
+        ("ad_squad_history", "squad", 4_999, "campaign_id", "campaign", 500),
+        ("campaign_history", "campaign", 499, "ad_account_id", "account", 3),
+    ):
+        warehouse.rows(
+            _PARENTS.format(
+                table=table,
+                prefix=prefix,
+                last=last,
+                parent=parent,
+                parent_prefix=parent_prefix,
+                parents=parents,
+            )
+        )
+        warehouse.rows(f"analyze staging.snapchat__{table}")
+    warehouse.rows(_HOURS)
+    warehouse.rows("analyze staging.snapchat__ad_hourly_report")
+    (((plan,),),) = warehouse.rows(_LOOK_UP.format(changed=CHANGED))
+    found = plan["Plan"]
+    assert found["Actual Rows"] == CHANGED
+    assert found["Shared Hit Blocks"] + found["Shared Read Blocks"] < 30 * CHANGED
+    assert warehouse.rows(
+        "select distinct partner_id from staging.stg_snapchat__spend order by partner_id"
+    ) == [("snapchat:account0",), ("snapchat:account1",), ("snapchat:account2",)]
