@@ -180,11 +180,15 @@ def json_of(response: TestResponse) -> Any:
     return json.loads(response.text, parse_float=Decimal)
 
 
+def served_by(cluster: Cluster, settings: Settings) -> Settings:
+    """The settings with what the API needs: its own login and a key to sign with."""
+    api = cluster.settings_for(Cluster.name_of(settings), user="oversight_api")
+    return replace(settings, api_database_url=api.database_url, signing_key=SIGNING_KEY)
+
+
 def make_warehouse(cluster: Cluster, settings: Settings) -> ApiWarehouse:
     """Marts, policies, rows and a deployed catalogue in a migrated database."""
-    api = cluster.settings_for(Cluster.name_of(settings), user="oversight_api")
-    settings = replace(settings, api_database_url=api.database_url, signing_key=SIGNING_KEY)
-    warehouse = ApiWarehouse(settings=settings)
+    warehouse = ApiWarehouse(settings=served_by(cluster, settings))
     for mart in (DAILY, OPERATORS_ONLY, WEEKLY):
         create_mart(warehouse, mart)
         for organization in ORGANIZATIONS:

@@ -3,10 +3,9 @@
 from collections.abc import Iterator
 
 import pytest
-from api_warehouse import ApiWarehouse, make_warehouse
+from api_warehouse import ApiWarehouse, make_warehouse, served_by
 
 from clusters import Cluster
-from warehouse.settings import Settings
 
 
 @pytest.fixture(scope="session")
@@ -17,7 +16,18 @@ def read_only(server18: Cluster) -> Iterator[ApiWarehouse]:
     server18.drop_database(Cluster.name_of(settings))
 
 
+@pytest.fixture(scope="session")
+def _made(server18: Cluster) -> Iterator[str]:
+    """The name of a warehouse to be cloned, which nobody is connected to."""
+    settings = server18.migrated_database()
+    make_warehouse(server18, settings)
+    yield Cluster.name_of(settings)
+    server18.drop_database(Cluster.name_of(settings))
+
+
 @pytest.fixture
-def own(server18: Cluster, warehouse: Settings) -> ApiWarehouse:
+def own(server18: Cluster, _made: str) -> Iterator[ApiWarehouse]:
     """A test's own."""
-    return make_warehouse(server18, warehouse)
+    name = server18.create_database(template=_made)
+    yield ApiWarehouse(settings=served_by(server18, server18.settings_for(name)))
+    server18.drop_database(name)

@@ -5,6 +5,7 @@ The extracts lie beside the checkout; without them these tests are skipped.
 
 import csv
 import dataclasses
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date, timedelta
@@ -14,7 +15,7 @@ from typing import Any
 
 import psycopg2.errors
 import pytest
-from api_warehouse import SIGNING_KEY, ApiWarehouse, Client, json_of
+from api_warehouse import ApiWarehouse, Client, json_of, served_by
 
 from clusters import PROJECT_DIR, Cluster
 from runner.landing import engine_folders, load_engine
@@ -35,10 +36,7 @@ def real(server18: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     """The project as it is, with the extracts of all five engines in the organization `default`."""
     empty = server18.migrated_database()
     home = tmp_path_factory.mktemp("real")
-    api = server18.settings_for(Cluster.name_of(empty), user="oversight_api")
-    settings = dataclasses.replace(
-        empty, home=home, api_database_url=api.database_url, signing_key=SIGNING_KEY
-    )
+    settings = dataclasses.replace(served_by(server18, empty), home=home)
     warehouse = ApiWarehouse(settings=settings)
     catalogue = deploy(settings)
     with_admin(warehouse, catalogue)
@@ -128,8 +126,9 @@ def test_readers_notice_nothing_of_a_full_refresh(real: ApiWarehouse, client: Cl
         while not rebuild.done():
             assert json_of(client.get("daily-metrics", None, **window))["data"] == expected
             reads += 1
+            time.sleep(0.01)
         assert rebuild.result().status == "success"
-    assert reads > 100
+    assert reads > 50
 
 
 def test_the_policies_of_the_project_keep_scopes_apart(real: ApiWarehouse) -> None:
