@@ -116,6 +116,47 @@ class TestUpAndDown:
         assert ways - up == {name.replace(".sql", ".rollback.sql") for name in up}
 
 
+class TestTogether:
+    def test_two_that_migrate_at_once_apply_everything_once(self, server: Cluster) -> None:
+        settings = server.settings_for(server.create_database())
+        script = (
+            "from warehouse import migrate, settings\n"
+            "print(len(migrate.migrate(settings.load_settings())))"
+        )
+        processes = [
+            subprocess.Popen(
+                [sys.executable, "-c", script],
+                cwd=PROJECT_DIR,
+                env={"OVERSIGHT_DATABASE_URL": str(settings.database_url), "PATH": "/usr/bin:/bin"},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for _ in range(2)
+        ]
+        answers = [process.communicate(timeout=60) for process in processes]
+        assert [process.returncode for process in processes] == [0, 0], answers
+        counts = sorted(int(out.splitlines()[-1]) for out, _ in answers)
+        assert counts == [
+            0,
+            len(_execute(settings, "select migration_id from metadata._yoyo_migration")),
+        ]
+
+    def test_every_session_of_the_database_gets_the_guards(self, server: Cluster) -> None:
+        settings = server.settings_for(server.create_database())
+        migrate.migrate(settings)
+        guards = _execute(
+            settings,
+            "select unnest(setconfig) from pg_db_role_setting as s "
+            "join pg_database as d on d.oid = s.setdatabase "
+            "where d.datname = current_database() and s.setrole = 0",
+        )
+        assert {text for (text,) in guards} == {
+            "client_connection_check_interval=1s",
+            "TimeZone=UTC",
+        }
+
+
 class TestRoles:
     def test_rollback_keeps_the_roles_that_another_database_uses(
         self, login: tuple[Cluster, str], owned: Settings
