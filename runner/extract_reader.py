@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import select
 import shutil
 import tempfile
 import threading
@@ -13,8 +14,9 @@ from types import TracebackType
 from typing import Any
 
 import duckdb
+import psycopg2
 
-from runner.extract_sources import KEPT_CHARACTERS, MAX_LINE_BYTES
+from runner.extract_sources import KEPT_CHARACTERS, MAX_LINE_BYTES, MAX_UNPARSED
 from runner.extract_sql import REASON_SEPARATOR, select_records
 from runner.extract_values import literal
 from runner.extracts import Extract, first_line
@@ -22,6 +24,8 @@ from runner.landing_errors import LandingError
 
 _MEMORY_LIMIT = "256MB"
 _PIPE_BYTES = 1 << 20
+_SILENCE_SECONDS = 0.1
+_MAX_GROWTH_BYTES = 400 << 20
 _REJECTS = "unparsed"
 _CUT_TOLERANCE_BYTES = 4
 _BAD_FILE = (duckdb.IOException, duckdb.InvalidInputException, duckdb.OutOfMemoryException)
@@ -35,20 +39,40 @@ _REJECT_REASONS = {
 
 
 class PipeSource:
-    """What COPY reads: the pipe, counted for the progress display."""
+    """What COPY reads. While the pipe is silent it watches memory: DuckDB keeps what it can't parse
+    outside its memory limit. psycopg2 hides what `read` raises, so `failure` keeps it."""
 
-    def __init__(self, descriptor: int, progress: Callable[[], None]) -> None:
+    def __init__(self, descriptor: int, path: Path, progress: Callable[[], None]) -> None:
         self._descriptor = descriptor
+        self._path = path
         self._progress = progress
+        self._resident = _resident_bytes()
+        self.failure: LandingError | None = None
 
     def read(self, size: int = _PIPE_BYTES, /) -> bytes:
         """The next bytes, none at the end."""
         self._progress()
+        while not select.select([self._descriptor], [], [], _SILENCE_SECONDS)[0]:
+            if _resident_bytes() - self._resident > _MAX_GROWTH_BYTES:
+                self.failure = LandingError(
+                    f"{self._path}: too many of its records can't be parsed; the file is not what "
+                    "is declared: compare its delimiter, quotes and number of fields"
+                )
+                raise self.failure
         return os.read(self._descriptor, max(size, _PIPE_BYTES))
 
     def readline(self, size: int = _PIPE_BYTES, /) -> bytes:
         """Part of what psycopg2 asks of a file, though COPY never reads lines."""
         return self.read(size)
+
+
+def _resident_bytes() -> int:
+    """Memory that this process holds; 0 where the system doesn't say."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 class ExtractReader:
@@ -117,9 +141,13 @@ class ExtractReader:
     def stream_unparsed(
         self, extract: Extract, *, file_number: int, sink: Callable[[PipeSource], Any]
     ) -> None:
-        """Give what the reader could not parse: file and record number, reasons, text."""
+        """Give what the reader could not parse: file and record number, reasons, text.
+
+        LandingError when that is so much, or so shaped, that records can't be told from another.
+        """
         if extract.format == "parquet":
             return
+        self._check_unparsed(extract)
         reason = " ".join(
             f"when error_type = {literal(kind)} then {literal(text)}"
             for kind, text in _REJECT_REASONS.items()
@@ -133,6 +161,27 @@ class ExtractReader:
             from {_REJECTS} group by line order by line
         """
         self._stream(extract, statement, sink, lambda _share: None)
+
+    def _check_unparsed(self, extract: Extract) -> None:
+        """A record that goes over several lines may have swallowed those after it."""
+        row = self._database.execute(
+            f"""
+            select count(*), min(line) filter (
+                where contains(rtrim(csv_line, chr(10) || chr(13)), chr(10))
+            ) from {_REJECTS}
+            """
+        ).fetchone()
+        count, swallowing = row or (0, None)
+        if count >= MAX_UNPARSED:
+            raise LandingError(
+                f"{extract.path}: {count} records or more can't be parsed; the file is not what is "
+                "declared: compare its delimiter, quotes and number of fields"
+            )
+        if swallowing is not None:
+            raise LandingError(
+                f"{extract.path}: in line {swallowing} or soon after, a quoted field is not closed "
+                "and takes in the lines after it; have the engine write it again"
+            )
 
     def is_tail_unparsed(self, extract: Extract) -> bool:
         """Whether the file's last bytes are already part of a record that could not be parsed."""
@@ -170,9 +219,14 @@ class ExtractReader:
         writer = threading.Thread(target=write, name="extract-reader")
         writer.start()
         is_read = False
+        source = PipeSource(reader, extract.path, lambda: progress(self._database.query_progress()))
         try:
-            sink(PipeSource(reader, lambda: progress(self._database.query_progress())))
+            sink(source)
             is_read = True
+        except psycopg2.Error:
+            if source.failure is not None:
+                raise source.failure from None
+            raise
         finally:
             if not is_read:
                 self._database.interrupt()

@@ -15,6 +15,7 @@ from runner.extracts import Extract, Format
 from warehouse.declared import Column
 
 MAX_LINE_BYTES = 4 << 20
+MAX_UNPARSED = 50_000
 KEPT_CHARACTERS = 2000
 
 
@@ -55,8 +56,8 @@ def _csv_source(extract: Extract, fields: Sequence[Field], path: str, rejects: s
 def _text_options(extract: Extract, rejects: str) -> str:
     return (
         f"encoding = {literal(extract.table.encoding)}, max_line_size = {MAX_LINE_BYTES}, "
-        f"store_rejects = true, rejects_limit = 0, rejects_table = {literal(rejects)}, "
-        f"rejects_scan = {literal(rejects + '_scans')}"
+        f"store_rejects = true, rejects_limit = {MAX_UNPARSED}, "
+        f"rejects_table = {literal(rejects)}, rejects_scan = {literal(rejects + '_scans')}"
     )
 
 

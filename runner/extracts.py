@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import duckdb
 
+from runner.extract_scan import scan
 from runner.extract_times import ControlFile, as_of_text, read_control_file, window_text
 from runner.landing_errors import LandingError
 from warehouse.declared import SourceTable
@@ -30,7 +31,6 @@ FORMATS: dict[str, Format] = {
     ".parquet": "parquet",
 }
 CONTROL_SUFFIX = ".control.json"
-_CHUNK_BYTES = 1 << 20
 _PYTHON_ENCODINGS = {"utf-8": "utf-8-sig", "utf-16": "utf-16", "latin-1": "latin-1"}
 _DELIMITERS = (",", ";", "\t", "|")
 _SAMPLED_RECORDS = 1000
@@ -42,7 +42,8 @@ class Extract:
 
     `columns` are the names of its columns as they stand, for Parquet with DuckDB's types beside;
     `identity` is what makes it the same extract again: SHA-256 of its bytes and, where they say
-    something of their own, of its control file and name.
+    something of their own, of its control file and name. `records` are the counts, header included,
+    that its line ends allow; none where they can't be told.
     """
 
     table: SourceTable
@@ -55,6 +56,7 @@ class Extract:
     types: tuple[str, ...] = ()
     has_nul: bool = False
     has_final_newline: bool = True
+    records: frozenset[int] = frozenset()
     control: ControlFile | None = None
 
     @property
@@ -82,7 +84,11 @@ def match_files(folder: Path, tables: Sequence[SourceTable]) -> Folder:
     matched: list[tuple[Path, SourceTable]] = []
     ignored: list[str] = []
     problems: list[str] = []
-    for path in sorted(folder.iterdir()):
+    try:
+        paths = sorted(folder.iterdir())
+    except OSError as error:
+        raise LandingError(f"{folder}: can't be read: {error.strerror}") from error
+    for path in paths:
         if path.name.endswith(CONTROL_SUFFIX) and path.is_file():
             if not path.with_name(path.name.removesuffix(CONTROL_SUFFIX)).is_file():
                 ignored.append(path.name)
@@ -114,15 +120,20 @@ def inspect(path: Path, table: SourceTable) -> Extract:
         )
     try:
         status = path.stat()
-        digest, has_nul, head, tail = _scan(path)
+        scanned = scan(
+            path,
+            encoding=table.encoding,
+            is_text=file_format != "parquet",
+            is_csv=file_format == "csv",
+        )
     except OSError as error:
         raise LandingError(f"{path}: can't be read: {error.strerror}") from error
-    if not head.strip(b"\xef\xbb\xbf\xff\xfe\x00 \t\r\n"):
+    if not scanned.head.strip(b"\xef\xbb\xbf\xff\xfe\x00 \t\r\n"):
         raise LandingError(f"{path}: the file is empty; have the engine write it again")
     control = read_control_file(path.with_name(path.name + CONTROL_SUFFIX))
     columns, types = _READERS[file_format](path, table)
     _check_columns(path, table, columns)
-    said = [digest]
+    said = [scanned.digest]
     if control:
         said.append(control.text)
     if any(item and item.kind == "file_name" for item in (table.window, table.as_of)):
@@ -133,30 +144,19 @@ def inspect(path: Path, table: SourceTable) -> Extract:
         format=file_format,
         size=status.st_size,
         modified_ns=status.st_mtime_ns,
-        identity=digest if len(said) == 1 else hashlib.sha256("\n".join(said).encode()).hexdigest(),
+        identity=scanned.digest
+        if len(said) == 1
+        else hashlib.sha256("\n".join(said).encode()).hexdigest(),
         columns=columns,
         types=types,
-        has_nul=has_nul,
-        has_final_newline=tail.rstrip(b"\x00")[-1:] in (b"\n", b"\r"),
+        has_nul=scanned.has_nul,
+        has_final_newline=scanned.has_final_newline,
+        records=scanned.records if len(columns) > 1 and file_format != "parquet" else frozenset(),
         control=control,
     )
     window_text(extract)
     as_of_text(extract)
     return extract
-
-
-def _scan(path: Path) -> tuple[str, bool, bytes, bytes]:
-    """SHA-256, whether there is a NUL byte, the first and the last bytes."""
-    digest = hashlib.sha256()
-    has_nul = False
-    head = tail = b""
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
-            has_nul = has_nul or b"\x00" in chunk
-            head = head or chunk
-            tail = (tail + chunk)[-4:] if len(chunk) < 4 else chunk[-4:]
-    return digest.hexdigest(), has_nul, head, tail
 
 
 def _read_csv_header(path: Path, table: SourceTable) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -113,11 +113,15 @@ def stream_in(
             sink=partial(_copy, cursor, extract, "incoming"),
             progress=partial(progress, extract),
         )
+        read = cursor.rowcount
         reader.stream_unparsed(
             extract,
             file_number=number,
             sink=partial(_copy, cursor, extract, "unparsed"),
         )
+        if extract.format != "parquet":
+            read += cursor.rowcount
+        _check_complete(extract, read)
         if _is_cut(extract) and not reader.is_tail_unparsed(extract):
             _reject_last(cursor, number)
         batch.counts.append(
@@ -135,6 +139,18 @@ def _copy(cursor: Cursor, extract: Extract, table: str, source: PipeSource) -> N
         cursor.copy_expert(f"copy pg_temp.{table} from stdin (format csv)", source, _COPY_BYTES)
     except psycopg2.DataError as error:
         raise LandingError(f"{extract.path}: the database refuses a value: {error}") from error
+
+
+def _check_complete(extract: Extract, read: int) -> None:
+    """What was read, with a CSV's header, must be what the file's line ends make."""
+    if extract.format == "csv":
+        read += 1
+    if extract.records and read not in extract.records:
+        raise LandingError(
+            f"{extract.path}: {read} records can be told apart, but its line ends make "
+            f"{' or '.join(map(str, sorted(extract.records)))}; look for a quote that is not "
+            "closed, or that stands within a field without quotes"
+        )
 
 
 def _is_cut(extract: Extract) -> bool:

@@ -6,6 +6,7 @@ import resource
 from dataclasses import replace
 from pathlib import Path
 
+import duckdb
 import pytest
 from click.testing import CliRunner
 from landings import GOOD, HEADER, SPEND, Shop, column, counted, with_columns
@@ -179,6 +180,46 @@ def test_a_file_of_headers_only_lands_when_its_control_file_says_so(shop: Shop) 
 def test_mixed_line_ends_reject_the_batch(shop: Shop) -> None:
     mixed = f"{HEADER}\na,2026-01-01,1,1,x\r\nb,2026-01-01,1,1,y\n"
     assert_rejected_batch(shop, mixed, "lines end in different ways")
+
+
+@pytest.mark.parametrize("place", [0, 1, 30_000])
+def test_a_quote_that_is_never_closed_rejects_the_batch(shop: Shop, place: int) -> None:
+    """DuckDB would drop what follows it, without a word."""
+    records = [f"r{number},2026-01-01,1,1,{'n' * 300}" for number in range(40_000)]
+    records.insert(place, 'q,2026-01-01,1,1,"open')
+    assert_rejected_batch(shop, csv(*records), "spend.csv", "not closed")
+
+
+@pytest.mark.parametrize("name", ["spend.csv", "spend.jsonl"])
+def test_a_line_without_end_rejects_the_batch(shop: Shop, name: str) -> None:
+    assert_rejected_batch(
+        shop, csv(GOOD, "x" * 20_000_000, GOOD), "a line is longer than 16777216 bytes", name=name
+    )
+
+
+@pytest.mark.parametrize("name", ["spend.jsonl", "spend.parquet"])
+def test_a_field_of_10_mb_is_rejected_in_the_other_formats(shop: Shop, name: str) -> None:
+    with duckdb.connect() as connection:
+        kind = "parquet" if name.endswith("parquet") else "json"
+        connection.execute(
+            f"copy (select 'r' || i as id, '2026-01-01' as day, 1 as amount, 1 as clicks, "
+            f"repeat('x', if(i = 1, 10000000, 9)) as note from range(3) as n(i)) "
+            f"to '{shop.folder / name}' (format {kind})"
+        )
+    report = shop.load((shop.folder / name).read_bytes(), name)
+    assert counted(report) == [(3, 2, 1, 0)]
+
+
+def test_a_file_that_cannot_be_parsed_at_all_rejects_the_batch(shop: Shop) -> None:
+    text = csv(*(f"r{number},2026-01-01,1" for number in range(50_001)))
+    assert_rejected_batch(shop, text, "50000 records or more can't be parsed")
+
+
+def test_blank_lines_and_stray_quotes_are_no_fault(shop: Shop) -> None:
+    text = csv("", GOOD, "", "", 'b,2026-01-01,1,1,5" pipe', 'c,2026-01-01,1,1,"x\n\ny"', "")
+    assert counted(shop.load(text)) == [(3, 3, 0, 0)]
+    text = "\r\n".join([HEADER, "", 'd,2026-01-01,1,1,"x\r\n\r\ny"', "", "e,2026-01-01,1,1,z", ""])
+    assert counted(shop.load(text)) == [(2, 2, 0, 0)]
 
 
 def test_an_unreadable_parquet_file_rejects_the_batch(shop: Shop) -> None:

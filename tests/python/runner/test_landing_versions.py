@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -186,18 +187,36 @@ def test_a_load_notifies_when_it_commits(shop: Shop) -> None:
 
 
 def test_two_loads_of_one_engine_wait_for_each_other(shop: Shop) -> None:
-    """Both bring the same records in different bytes; only one of them lands."""
+    """Both bring the same records in different bytes, and meet while neither can write."""
     load(shop, record("z", "0"))
     other = Shop(settings=shop.settings, folder=shop.folder / "other")
     reports: list[LoadReport] = []
-    records = [record(f"r{number}", "1") for number in range(5000)]
+    records = [record(f"r{number}", "1") for number in range(100)]
     threads = [
         threading.Thread(target=lambda: reports.append(load(shop, *records))),
         threading.Thread(target=lambda: reports.append(load(other, *reversed(records)))),
     ]
-    for thread in threads:
-        thread.start()
+    blocker = database.connect(shop.settings)
+    with blocker, blocker.cursor() as cursor:
+        cursor.execute("lock table staging.shop__spend in exclusive mode")
+        for thread in threads:
+            thread.start()
+        deadline = time.monotonic() + 30
+        while waiting(shop) < 2:
+            assert time.monotonic() < deadline, "the loads never met"
+            time.sleep(0.02)
+    blocker.close()
     for thread in threads:
         thread.join()
-    assert sorted(counted(report)[0][1] for report in reports) == [0, 5000]
-    assert shop.query("select count(*) from staging.shop__spend") == [(5001,)]
+    assert sorted(counted(report)[0][1] for report in reports) == [0, 100]
+    assert shop.query("select count(*) from staging.shop__spend") == [(101,)]
+
+
+def waiting(shop: Shop) -> int:
+    """How many sessions of this warehouse wait for a lock."""
+    return int(
+        shop.query(
+            "select count(*) from pg_stat_activity "
+            "where datname = current_database() and wait_event_type = 'Lock'"
+        )[0][0]
+    )
