@@ -22,6 +22,8 @@ select c.content_hash, case when c.content_hash is distinct from {known} then c.
 from metadata.catalogue as c order by c.catalogue_id desc limit 1
 """)
 
+_LONGEST_BEHIND_SECONDS = 10.0
+
 log = structlog.get_logger()
 
 
@@ -85,8 +87,12 @@ class DeployedCatalogue:
     def current(self) -> Served:
         """What is deployed; a problem (503) when nothing is, or the database cannot say."""
         served = self._served
-        if served is not None and time.monotonic() - self._compared_at < self._remember_seconds:
-            return served
+        if served is not None:
+            behind = time.monotonic() - self._compared_at
+            if behind < self._remember_seconds:
+                return served
+            if behind < _LONGEST_BEHIND_SECONDS and self._lock.locked():
+                return served  # Another thread compares just now; none need wait for it.
         with self._lock:
             now = time.monotonic()
             if self._served is None or now - self._compared_at >= self._remember_seconds:

@@ -88,7 +88,7 @@ def message(
             [
                 *_scope_conditions(served, principal),
                 *_filter_conditions(request),
-                _window_condition(served, lower, upper) if is_bounded else None,
+                _window_condition(served, lower, upper),
                 _after(served, position) if position else None,
             ]
         ),
@@ -146,17 +146,13 @@ def _filter_conditions(request: Request) -> list[Composable]:
     ]
 
 
-def _window_condition(served: ServedMart, lower: Composable, upper: Composable) -> Composable:
-    assert served.mart.window is not None
-    name = served.mart.window.column
-    column = Identifier("m", name)
-    if served.mart.column(name).data_type not in _INSTANTS:
-        return SQL("{} between {} and {}").format(column, lower, upper)
-    zone = Literal(served.reporting_timezone)
-    return SQL(
-        "{column} >= {lower}::timestamp at time zone {zone}"
-        " and {column} < ({upper} + 1)::timestamp at time zone {zone}"
-    ).format(column=column, lower=lower, upper=upper, zone=zone)
+def _window_condition(
+    served: ServedMart, lower: Composable, upper: Composable
+) -> Composable | None:
+    window = served.mart.window
+    if window is None:
+        return None
+    return SQL("{} between {} and {}").format(Identifier("m", window.column), lower, upper)
 
 
 def _after(served: ServedMart, position: Position) -> Composable:

@@ -17,6 +17,10 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _DAY = 86400
 _SOURCE_CALL = re.compile(r"source\(\s*['\"](\w+)['\"]\s*,\s*['\"](\w+)['\"]\s*\)")
 
+# What the API answers itself below /api/reporting/v1, and the parameters that it gives to marts.
+RESERVED_PATHS = ("marts", "metadata/refresh")
+RESERVED_PARAMETERS = frozenset({"from", "to", "week", "page", "page_size"})
+
 
 class ModelReader(DeclarationReader):
     """Reads the feeds and marts of one file; what is wrong is collected in `problems`."""
@@ -145,6 +149,11 @@ class ModelReader(DeclarationReader):
         if declared["grain"][0] != "organization_id" or scope.get("organization") is None:
             message = "starts with organization_id, and scope holds {organization: organization_id}"
             self._problem(at, message, key="grain")
+        for name in sorted(RESERVED_PARAMETERS.intersection(declared.get("filters", []))):
+            self._problem(at, f"{name!r} is a parameter of every mart already", key="filters")
+        served_at = declared.get("path", model["name"].replace("_", "-"))
+        if served_at in RESERVED_PATHS:
+            self._problem(at, f"the API serves something else at {served_at!r}", key="path")
         keys = declared.get("keys", {})
         for name in sorted(set(keys) - set(declared["grain"])):
             self._problem((*at, "keys"), "is no column of the grain", key=name)
@@ -152,7 +161,7 @@ class ModelReader(DeclarationReader):
             self._problem(at, "no column says its `control`, so nothing is compared", key="parity")
         return Mart(
             name=model["name"],
-            path=declared.get("path", model["name"].replace("_", "-")),
+            path=served_at,
             description=self._description(path, model),
             grain=tuple(declared["grain"]),
             columns=columns,

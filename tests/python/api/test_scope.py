@@ -126,6 +126,22 @@ def test_the_api_login_itself_may_read_no_mart(any_shared: ApiWarehouse) -> None
         connection.close()
 
 
+def test_a_plain_login_that_may_become_both_roles_serves_too(own: ApiWarehouse) -> None:
+    """Where one login does everything, as on a hosted server."""
+    name = database.describe(str(own.settings.database_url)).split("dbname=")[1].split()[0]
+    login = f"plain_{name}"
+    own.run(f"create role {login} login noinherit in role oversight_api, oversight_reader")
+    try:
+        url = str(own.settings.database_url).replace("//postgres@", f"//{login}@")
+        plain = ApiWarehouse(settings=dataclasses.replace(own.settings, api_database_url=url))
+        client = plain.client(own.key("plain", organization=["alpha"]))
+        assert len(json_of(client.get("daily-metrics", None, **FULL))["data"]) == ALL
+        assert client.get("/health/ready").status_code == 200
+    finally:
+        own.run("select pg_terminate_backend(pid) from pg_stat_activity where usename = %s", login)
+        own.run(f"drop role {login}")
+
+
 @pytest.mark.parametrize(
     ("organization", "partner", "rows"),
     [

@@ -384,6 +384,24 @@ WRONG = {
         "path: daily-metrics",
         "this path of a mart is declared 2 times",
     ),
+    "a path that the API serves itself": (
+        MARTS,
+        "path: metadata/parity",
+        "path: metadata/refresh",
+        "the API serves something else at 'metadata/refresh'",
+    ),
+    "a filter that is a parameter of every mart": (
+        MARTS,
+        "filters: [mart, partner_id",
+        "filters: [page, partner_id",
+        "'page' is a parameter of every mart already",
+    ),
+    "a default window of no day": (
+        MARTS,
+        "default: 30d",
+        "default: 0d",
+        "has not the form",
+    ),
     "a mart without SQL": (
         MARTS,
         "- name: daily_metrics",
