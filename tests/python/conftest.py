@@ -3,6 +3,7 @@
 - `server18`: the embedded PostgreSQL 18, one for the session.
 - `server`: that one and, where its programs are installed, a PostgreSQL 15.
 - `warehouse`: Settings of a fresh migrated database on 18; `any_warehouse`: on both.
+- `built`: a warehouse with every table built on 18, emptied in a moment by `renew`.
 - `own_server`: `own_server(settings)` fails unless the tests started that server.
 """
 
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 
 import pytest
+from compared import ComparedWarehouse
 
 from clusters import Cluster, assert_own_server, start_cluster, stop_cluster
 from warehouse.settings import Settings
@@ -97,3 +99,11 @@ def _fresh(cluster: Cluster) -> Iterator[Settings]:
 def own_server() -> Callable[[Settings], None]:
     """Fails unless the tests themselves started the server that the settings reach."""
     return assert_own_server
+
+
+@pytest.fixture(scope="session")
+def built(server18: Cluster) -> Iterator[ComparedWarehouse]:
+    """The warehouse that is made anew in a moment; call `renew` first."""
+    made = ComparedWarehouse(server18, "built")
+    yield made
+    made.close()

@@ -26,14 +26,6 @@ pytestmark = pytest.mark.skipif(not REDDIT.is_dir(), reason="the real extracts a
 
 
 @pytest.fixture(scope="module")
-def flagging(server18: Cluster) -> Iterator[BuiltWarehouse]:
-    """The project as it is: `parity: flag`."""
-    made = BuiltWarehouse(server18, "parity_flag")
-    yield made
-    made.close()
-
-
-@pytest.fixture(scope="module")
 def holding(
     server18: Cluster, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[BuiltWarehouse]:
@@ -119,24 +111,24 @@ def build(warehouse: BuiltWarehouse) -> tuple[int, str]:
     return outcome.status, outcome.output
 
 
-def test_the_real_account_report_agrees_on_all_56_days(flagging: BuiltWarehouse) -> None:
-    flagging.renew()
-    flagging.load("reddit_ads", REDDIT)
-    status, output = build(flagging)
+def test_the_real_account_report_agrees_on_all_56_days(built: BuiltWarehouse) -> None:
+    built.renew()
+    built.load("reddit_ads", REDDIT)
+    status, output = build(built)
     assert status == 0, output
-    assert flagging.rows(
+    assert built.rows(
         "select metric, verdict, count(*) from reporting.parity_results"
         " where mart = 'daily_metrics' and period is not null and metric <> '*' group by 1, 2"
         " order by 1"
     ) == [("clicks", "ok", 56), ("impressions", "ok", 56), ("spend", "ok", 56)]
 
 
-def test_spend_half_a_permille_off_passes(flagging: BuiltWarehouse, tmp_path: Path) -> None:
-    flagging.renew()
-    flagging.load("reddit_ads", mutated(tmp_path, spend_off("0.0005")))
-    status, output = build(flagging)
+def test_spend_half_a_permille_off_passes(built: BuiltWarehouse, tmp_path: Path) -> None:
+    built.renew()
+    built.load("reddit_ads", mutated(tmp_path, spend_off("0.0005")))
+    status, output = build(built)
     assert status == 0, output
-    assert failing(flagging) == []
+    assert failing(built) == []
 
 
 @pytest.mark.parametrize(
@@ -165,16 +157,16 @@ def test_spend_half_a_permille_off_passes(flagging: BuiltWarehouse, tmp_path: Pa
     ],
 )
 def test_a_wrong_account_report_fails_the_build_and_is_named(
-    flagging: BuiltWarehouse,
+    built: BuiltWarehouse,
     tmp_path: Path,
     change: Callable[[Rows], Rows],
     metrics: set[str],
 ) -> None:
-    flagging.renew()
-    flagging.load("reddit_ads", mutated(tmp_path, change))
-    status, output = build(flagging)
+    built.renew()
+    built.load("reddit_ads", mutated(tmp_path, change))
+    status, output = build(built)
     assert status != 0
-    failed = failing(flagging)
+    failed = failing(built)
     assert {metric for _, metric in failed} == metrics
     assert len({day for day, _ in failed}) == 1
     day = failed[0][0]
@@ -183,16 +175,16 @@ def test_a_wrong_account_report_fails_the_build_and_is_named(
 
 
 def test_a_later_right_report_ends_the_failure_and_history_tells(
-    flagging: BuiltWarehouse, tmp_path: Path
+    built: BuiltWarehouse, tmp_path: Path
 ) -> None:
-    flagging.renew()
-    flagging.load("reddit_ads", mutated(tmp_path, spend_off("0.002")))
-    flagging.refresh()
-    assert failing(flagging)
-    flagging.load("reddit_ads", REDDIT)
-    flagging.refresh()
-    assert failing(flagging) == []
-    assert flagging.rows(
+    built.renew()
+    built.load("reddit_ads", mutated(tmp_path, spend_off("0.002")))
+    built.refresh()
+    assert failing(built)
+    built.load("reddit_ads", REDDIT)
+    built.refresh()
+    assert failing(built) == []
+    assert built.rows(
         "select old_verdict, new_verdict from metadata.parity_history"
         " where mart = 'daily_metrics' and period is not null order by parity_history_id"
     ) == [(None, "failed"), ("failed", "ok")]

@@ -11,7 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from built_warehouse import BuiltWarehouse, command
+from compared import ComparedWarehouse, command
 from histories import FIRST_DAY, MODELS, Step, Story, Version, stories
 from hypothesis import HealthCheck, given, settings
 from loads import Arrivals, Loading
@@ -26,18 +26,18 @@ PROFILES = {
 }
 
 
-def take(built: BuiltWarehouse, step: Step, arrivals: Arrivals) -> bool:
+def take(built: ComparedWarehouse, step: Step, arrivals: Arrivals) -> bool:
     """Do one step; True when the refresh really stood at its gate while the batch was committed."""
     folder = built.folder(arrivals)
     if not step.models or step.gate is None:
         Loading(built.settings, built.catalogue, folder).commit()
         if step.models:
-            built.refresh(step.models, is_full=step.is_full)
+            built.refresh_models(step.models, is_full=step.is_full)
         return False
     return load_at_gate(built, folder, step)
 
 
-def load_at_gate(built: BuiltWarehouse, folder: Path, step: Step) -> bool:
+def load_at_gate(built: ComparedWarehouse, folder: Path, step: Step) -> bool:
     assert step.gate is not None
     gate = connect(built.settings)
     watch = connect(built.settings, autocommit=True)
@@ -61,7 +61,7 @@ def load_at_gate(built: BuiltWarehouse, folder: Path, step: Step) -> bool:
         watch.close()
 
 
-def wait_for_gate(built: BuiltWarehouse, watch: Connection) -> bool:
+def wait_for_gate(built: ComparedWarehouse, watch: Connection) -> bool:
     """Wait until dbt waits for a lock, or has ended without meeting one."""
     deadline = time.monotonic() + 600
     while time.monotonic() < deadline:
@@ -76,7 +76,7 @@ def wait_for_gate(built: BuiltWarehouse, watch: Connection) -> bool:
     raise AssertionError("the refresh neither ended nor met the gate")
 
 
-def play(built: BuiltWarehouse, story: Story) -> tuple[Arrivals, int]:
+def play(built: ComparedWarehouse, story: Story) -> tuple[Arrivals, int]:
     """Take all steps, then load what is left; gives back what arrived, in order, and gates met."""
     built.renew()
     arrived: Arrivals = []
@@ -93,19 +93,19 @@ def play(built: BuiltWarehouse, story: Story) -> tuple[Arrivals, int]:
 @PROFILES[os.environ.get("HYPOTHESIS_PROFILE", "quick")]
 @given(story=stories())
 def test_any_loads_and_refreshes_equal_one_load_and_a_full_refresh(
-    built: BuiltWarehouse, story: Story
+    built: ComparedWarehouse, story: Story
 ) -> None:
     arrived, _ = play(built, story)
-    built.refresh()
-    incremental = built.rows()
+    built.refresh_models()
+    incremental = built.contents()
     assert built.value("select count(*) from metadata.waiting_batches") == 0
-    built.refresh(is_full=True)
-    assert incremental == built.rows(), "differs from a full refresh of the same warehouse"
+    built.refresh_models(is_full=True)
+    assert incremental == built.contents(), "differs from a full refresh of the same warehouse"
 
     built.renew()
     take(built, Step(arrivals=len(arrived)), arrived)
-    built.refresh(is_full=True)
-    assert incremental == built.rows(), "differs from one load of everything"
+    built.refresh_models(is_full=True)
+    assert incremental == built.contents(), "differs from one load of everything"
 
 
 def native(table: str, **values: str) -> Version:
@@ -168,23 +168,23 @@ CHANGES = {
 
 
 def test_every_kind_of_change_leaves_its_old_place_and_takes_its_new_one(
-    built: BuiltWarehouse,
+    built: ComparedWarehouse,
 ) -> None:
     built.renew()
     items = [*FIRST, *(item for change in CHANGES.values() for item in change), event("false")]
     arrivals: Arrivals = list(enumerate(items))
     count = len(FIRST)
     take(built, Step(arrivals=count, models=MODELS), arrivals[:count])
-    seen = [built.rows()]
+    seen = [built.contents()]
     for arrival in arrivals[count:]:
         take(built, Step(arrivals=1, models=MODELS), [arrival])
-        seen.append(built.rows())
+        seen.append(built.contents())
         assert seen[-1] != seen[-2], f"{arrival[1]} changed nothing"
     # The same again, late: every version is known.
     take(built, Step(arrivals=1, models=MODELS), arrivals[::-1])
-    assert built.rows() == seen[-1]
-    built.refresh(is_full=True)
-    assert built.rows() == seen[-1]
+    assert built.contents() == seen[-1]
+    built.refresh_models(is_full=True)
+    assert built.contents() == seen[-1]
 
 
 @pytest.mark.parametrize(
@@ -196,7 +196,7 @@ def test_every_kind_of_change_leaves_its_old_place_and_takes_its_new_one(
     ],
 )
 def test_what_commits_while_a_refresh_runs_waits_whole_for_the_next(
-    built: BuiltWarehouse, gate: str, is_early: bool
+    built: ComparedWarehouse, gate: str, is_early: bool
 ) -> None:
     built.renew()
     take(built, Step(arrivals=1, models=MODELS), [(0, spend("s1")), (1, spend("s2"))])
@@ -208,21 +208,21 @@ def test_what_commits_while_a_refresh_runs_waits_whole_for_the_next(
     )
     waiting = "select count(distinct model) from metadata.waiting_batches"
     assert built.value(waiting) == 2, "not both marts are known to be behind"
-    built.refresh()
+    built.refresh_models()
     assert built.value(waiting) == 0
-    incremental = built.rows()
+    incremental = built.contents()
     assert len(incremental["fact_spend"]) == 4
-    built.refresh(is_full=True)
-    assert incremental == built.rows()
+    built.refresh_models(is_full=True)
+    assert incremental == built.contents()
 
 
-def test_keys_are_kept_until_every_mart_took_them_and_no_longer(built: BuiltWarehouse) -> None:
+def test_keys_are_kept_until_every_mart_took_them_and_no_longer(built: ComparedWarehouse) -> None:
     built.renew()
     count = "select count(*) from metadata.touched_keys"
     take(built, Step(arrivals=1, models=MODELS), [(0, spend("s1"))])
     take(built, Step(arrivals=1, models=MODELS[:6]), [(1, spend("s2"))])
     assert built.value(count) > 0
-    built.refresh(MODELS[6:])
+    built.refresh_models(MODELS[6:])
     # Two that take the same keys at one time leave them to the next refresh.
-    built.refresh()
+    built.refresh_models()
     assert built.value(count) == 0

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from built_warehouse import BuiltWarehouse
+from compared import ComparedWarehouse
 from simulated import Key, controlled, counted, specification
 
 from runner.landing import load_engine
@@ -18,13 +18,13 @@ from warehouse.database import connect
 Verdicts = dict[str, set[tuple[str, date, str, str]]]
 
 
-def load_and_refresh(built: BuiltWarehouse, folder: Path) -> None:
+def load_and_refresh(built: ComparedWarehouse, folder: Path) -> None:
     report = load_engine(built.settings, built.catalogue, "oversight", folder / "oversight")
     assert report.is_clean, report
-    built.refresh()
+    built.refresh_models()
 
 
-def query(built: BuiltWarehouse, text: str) -> list[tuple[Any, ...]]:
+def query(built: ComparedWarehouse, text: str) -> list[tuple[Any, ...]]:
     connection = connect(built.settings)
     with connection, connection.cursor() as cursor:
         cursor.execute(text)
@@ -33,7 +33,7 @@ def query(built: BuiltWarehouse, text: str) -> list[tuple[Any, ...]]:
     return found
 
 
-def daily(built: BuiltWarehouse) -> dict[Key, list[Decimal]]:
+def daily(built: ComparedWarehouse) -> dict[Key, list[Decimal]]:
     rows = query(
         built,
         "select organization_id, day::text, split_part(partner_id, ':', 2),"
@@ -42,7 +42,7 @@ def daily(built: BuiltWarehouse) -> dict[Key, list[Decimal]]:
     return {(row[0], row[1], row[2]): [Decimal(value) for value in row[3:]] for row in rows}
 
 
-def verdicts(built: BuiltWarehouse) -> Verdicts:
+def verdicts(built: ComparedWarehouse) -> Verdicts:
     """Keys and metrics of daily metrics by verdict."""
     found: Verdicts = {"ok": set(), "failed": set(), "unchecked": set()}
     for verdict, *key in query(
@@ -61,7 +61,7 @@ def written(path: Path, scenario: str) -> Report:
 
 @pytest.mark.parametrize("scenario", ["duplicated", "corrected", "moved", "withdrawn"])
 def test_changes_that_the_engine_knows_of_agree_after_every_folder(
-    scenario: str, built: BuiltWarehouse, tmp_path: Path
+    scenario: str, built: ComparedWarehouse, tmp_path: Path
 ) -> None:
     built.renew()
     report = written(tmp_path, scenario)
@@ -76,7 +76,7 @@ def test_changes_that_the_engine_knows_of_agree_after_every_folder(
 
 @pytest.mark.parametrize("scenario", ["late", "outage"])
 def test_what_is_missing_fails_parity_until_it_comes(
-    scenario: str, built: BuiltWarehouse, tmp_path: Path
+    scenario: str, built: ComparedWarehouse, tmp_path: Path
 ) -> None:
     built.renew()
     report = written(tmp_path, scenario)
@@ -94,7 +94,7 @@ def test_what_is_missing_fails_parity_until_it_comes(
 
 
 def test_drift_fails_at_the_keys_that_the_report_names_and_nowhere_else(
-    built: BuiltWarehouse, tmp_path: Path
+    built: ComparedWarehouse, tmp_path: Path
 ) -> None:
     built.renew()
     report = written(tmp_path, "drift")

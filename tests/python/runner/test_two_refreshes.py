@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from built_warehouse import BuiltWarehouse, command
+from compared import ComparedWarehouse, command
 from histories import MODELS, Version
 from loads import Loading
 from warm_dbt import WarmDbt
@@ -14,7 +14,7 @@ from warehouse import dbt
 
 
 @pytest.fixture
-def rival(built: BuiltWarehouse) -> Iterator[WarmDbt]:
+def rival(built: ComparedWarehouse) -> Iterator[WarmDbt]:
     """A second dbt on the same warehouse."""
     built.renew()
     settings = built.settings
@@ -40,7 +40,7 @@ def spend(number: int, round_number: int) -> Version:
 
 
 def test_two_refreshes_at_one_time_both_end_well_and_leave_what_one_would(
-    built: BuiltWarehouse, rival: WarmDbt
+    built: ComparedWarehouse, rival: WarmDbt
 ) -> None:
     place = 0
     for round_number, (is_full, is_rival_full) in enumerate(
@@ -51,13 +51,13 @@ def test_two_refreshes_at_one_time_both_end_well_and_leave_what_one_would(
         place += len(records)
         Loading(built.settings, built.catalogue, folder).commit()
         rival.start(command(MODELS, is_full=is_rival_full), built.environment)
-        built.refresh(is_full=is_full)
+        built.refresh_models(is_full=is_full)
         outcome = rival.finish()
         assert outcome.status == 0, outcome.output
-        found = built.rows()
+        found = built.contents()
         assert len(found["fact_spend"]) == 8
-    built.refresh()
-    found = built.rows()
+    built.refresh_models()
+    found = built.contents()
     assert {row[2] for row in found["daily_metrics"]} == {"oversight:p1"}
-    built.refresh(is_full=True)
-    assert found == built.rows()
+    built.refresh_models(is_full=True)
+    assert found == built.contents()

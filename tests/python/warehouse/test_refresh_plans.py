@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from built import BuiltWarehouse
-
-from clusters import Cluster
+from compared import ComparedWarehouse
 
 HISTORY = 1_000_000
 CHANGED = 1_000
@@ -46,15 +43,13 @@ _TABLES = {
 
 
 @pytest.fixture(scope="module")
-def warehouse(server18: Cluster) -> Iterator[BuiltWarehouse]:
+def warehouse(built: ComparedWarehouse) -> ComparedWarehouse:
     """A million spend records and as many events, refreshed."""
-    made = BuiltWarehouse(server18, "plans")
-    made.renew()
-    land(made, step=1, version=0)
-    made.refresh("--full-refresh")
-    made.rows("analyze staging.oversight__spend, staging.oversight__events")
-    yield made
-    made.close()
+    built.renew()
+    land(built, step=1, version=0)
+    built.refresh("--full-refresh")
+    built.rows("analyze staging.oversight__spend, staging.oversight__events")
+    return built
 
 
 def land(warehouse: BuiltWarehouse, *, step: int, version: int) -> None:
