@@ -22,10 +22,11 @@ from runner.extract_values import literal
 from runner.extracts import Extract, first_line
 from runner.landing_errors import LandingError
 
+Progress = Callable[[float], None]
 _MEMORY_LIMIT = "256MB"
 _PIPE_BYTES = 1 << 20
 _SILENCE_SECONDS = 0.1
-_MAX_GROWTH_BYTES = 400 << 20
+_MAX_UNLIMITED_BYTES = 150 << 20
 _REJECTS = "unparsed"
 _CUT_TOLERANCE_BYTES = 4
 _BAD_FILE = (duckdb.IOException, duckdb.InvalidInputException, duckdb.OutOfMemoryException)
@@ -42,18 +43,27 @@ class PipeSource:
     """What COPY reads. While the pipe is silent it watches memory: DuckDB keeps what it can't parse
     outside its memory limit. psycopg2 hides what `read` raises, so `failure` keeps it."""
 
-    def __init__(self, descriptor: int, path: Path, progress: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        descriptor: int,
+        path: Path,
+        database: duckdb.DuckDBPyConnection,
+        watcher: duckdb.DuckDBPyConnection,
+        progress: Progress,
+    ) -> None:
         self._descriptor = descriptor
         self._path = path
+        self._database = database
+        self._watcher = watcher
         self._progress = progress
         self._resident = _resident_bytes()
         self.failure: LandingError | None = None
 
     def read(self, size: int = _PIPE_BYTES, /) -> bytes:
         """The next bytes, none at the end."""
-        self._progress()
+        self._progress(self._database.query_progress())
         while not select.select([self._descriptor], [], [], _SILENCE_SECONDS)[0]:
-            if _resident_bytes() - self._resident > _MAX_GROWTH_BYTES:
+            if self._unlimited_bytes() > _MAX_UNLIMITED_BYTES:
                 self.failure = LandingError(
                     f"{self._path}: too many of its records can't be parsed; the file is not what "
                     "is declared: compare its delimiter, quotes and number of fields"
@@ -64,6 +74,16 @@ class PipeSource:
     def readline(self, size: int = _PIPE_BYTES, /) -> bytes:
         """Part of what psycopg2 asks of a file, though COPY never reads lines."""
         return self.read(size)
+
+    def _unlimited_bytes(self) -> int:
+        """What the process has grown by beyond what DuckDB's limit covers."""
+        growth = _resident_bytes() - self._resident
+        if growth < _MAX_UNLIMITED_BYTES:
+            return 0
+        row = self._watcher.execute(
+            "select sum(memory_usage_bytes) from duckdb_memory()"
+        ).fetchone()
+        return growth - int(row[0]) if row else growth
 
 
 def _resident_bytes() -> int:
@@ -100,6 +120,8 @@ class ExtractReader:
         ):
             self._database.execute(f"set {setting}")
 
+        self._watcher = self._database.cursor()
+
     def __enter__(self) -> ExtractReader:
         return self
 
@@ -109,6 +131,7 @@ class ExtractReader:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._watcher.close()
         self._database.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -119,7 +142,7 @@ class ExtractReader:
         file_number: int,
         currency: str,
         sink: Callable[[PipeSource], Any],
-        progress: Callable[[float], None],
+        progress: Progress,
     ) -> None:
         """Give the file's records as CSV to `sink`, in the columns of `incoming_columns`."""
         self._database.execute(f"drop table if exists {_REJECTS}")
@@ -195,7 +218,7 @@ class ExtractReader:
         extract: Extract,
         statement: str,
         sink: Callable[[PipeSource], Any],
-        progress: Callable[[float], None],
+        progress: Progress,
     ) -> None:
         """DuckDB writes the pipe in a thread. `keeper` holds the pipe open until that thread is
         done, so that a writer that fails before it opens the pipe ends the reader too."""
@@ -216,10 +239,10 @@ class ExtractReader:
             finally:
                 os.close(keeper)
 
+        source = PipeSource(reader, extract.path, self._database, self._watcher, progress)
         writer = threading.Thread(target=write, name="extract-reader")
         writer.start()
         is_read = False
-        source = PipeSource(reader, extract.path, lambda: progress(self._database.query_progress()))
         try:
             sink(source)
             is_read = True

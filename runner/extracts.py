@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import collections
 import csv
 import fnmatch
 import hashlib
 import itertools
 import json
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,8 @@ CONTROL_SUFFIX = ".control.json"
 _PYTHON_ENCODINGS = {"utf-8": "utf-8-sig", "utf-16": "utf-16", "latin-1": "latin-1"}
 _DELIMITERS = (",", ";", "\t", "|")
 _SAMPLED_RECORDS = 1000
+_MIN_SAMPLE = 100
+_MIN_FITTING_SHARE = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,13 +173,31 @@ def _read_csv_header(path: Path, table: SourceTable) -> tuple[tuple[str, ...], t
         with path.open(
             encoding=_PYTHON_ENCODINGS[table.encoding], errors="replace", newline=""
         ) as text:
-            header = next(csv.reader(text, delimiter=table.delimiter, strict=True), [])
+            records = csv.reader(text, delimiter=table.delimiter, strict=True)
+            header = next(records, [])
+            _check_width(path, len(header), itertools.islice(records, _SAMPLED_RECORDS))
     except (UnicodeDecodeError, csv.Error) as error:
         raise LandingError(
             f"{path}: the first line is no header in {table.encoding}: {error}; "
             "check the file and the declared encoding"
         ) from error
     return tuple(name.strip() for name in header), ()
+
+
+def _check_width(path: Path, width: int, records: Iterable[list[str]]) -> None:
+    """A file of which nearly no record fits the header is not read to its end for that."""
+    widths: collections.Counter[int] = collections.Counter()
+    try:
+        widths.update(len(record) for record in records if record)
+    except csv.Error:
+        return
+    total = widths.total()
+    if total >= _MIN_SAMPLE and widths[width] < total * _MIN_FITTING_SHARE:
+        common = widths.most_common(1)[0][0]
+        raise LandingError(
+            f"{path}: its header has {width} fields, its records have {common}; check the declared "
+            "delimiter, or have the engine write it again"
+        )
 
 
 def _read_jsonl_columns(path: Path, table: SourceTable) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -210,8 +210,14 @@ def test_a_field_of_10_mb_is_rejected_in_the_other_formats(shop: Shop, name: str
     assert counted(report) == [(3, 2, 1, 0)]
 
 
-def test_a_file_that_cannot_be_parsed_at_all_rejects_the_batch(shop: Shop) -> None:
-    text = csv(*(f"r{number},2026-01-01,1" for number in range(50_001)))
+def test_a_file_whose_records_do_not_fit_its_header_rejects_the_batch(shop: Shop) -> None:
+    text = csv(*(f"r{number},2026-01-01,1" for number in range(100)))
+    assert_rejected_batch(shop, text, "its header has 5 fields, its records have 3")
+
+
+def test_a_file_of_which_too_much_cannot_be_parsed_rejects_the_batch(shop: Shop) -> None:
+    good = [GOOD] * 1000
+    text = csv(*good, *(f"r{number},2026-01-01,1" for number in range(50_000)))
     assert_rejected_batch(shop, text, "50000 records or more can't be parsed")
 
 

@@ -236,3 +236,19 @@ def test_a_snapshot_speaks_only_of_the_organizations_in_it(shop: Shop) -> None:
     text = f"day,amount,org\n{D1},1,x\n"
     shop.load(text, "totals.csv", control={**control, "as_of": T2}, allow_void=True)
     assert shop.newest("organization_id, day::text") == [("x", D1), ("y", D1), ("y", D2)]
+
+
+def test_a_record_that_moved_out_of_the_window_is_not_withdrawn(shop: Shop) -> None:
+    shop.tables = (with_columns(TOTALS, column("id"), key=("id",)),)
+
+    def load(as_of: str, window: tuple[str, str], *records: str) -> int:
+        control = {"as_of": as_of, "window": {"from": window[0], "to": window[1]}}
+        text = "\n".join(["id,day,amount", *records, ""])
+        report = shop.load(text, "totals.csv", control=control, allow_void=True)
+        assert report.is_clean
+        return report.voided
+
+    load(T1, (D1, D2), f"x,{D1},1", f"y,{D1},1")
+    load(T2, (D4, D5), f"x,{D4},1")
+    assert load(T3, (D1, D2), f"y,{D2},1") == 0
+    assert shop.newest("id, day::text") == [("x", D4), ("y", D2)]
