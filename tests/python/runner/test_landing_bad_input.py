@@ -5,12 +5,14 @@ from __future__ import annotations
 import resource
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
 from click.testing import CliRunner
 from landings import GOOD, HEADER, SPEND, Shop, column, counted, with_columns
 
+from runner.extract_scan import Scan, scan
 from runner.landing import engine_folders
 from runner.landing_errors import LandingError
 from warehouse.errors import DatabaseUnreachableError
@@ -219,6 +221,24 @@ def test_a_file_of_which_too_much_cannot_be_parsed_rejects_the_batch(shop: Shop)
     good = [GOOD] * 1000
     text = csv(*good, *(f"r{number},2026-01-01,1" for number in range(50_000)))
     assert_rejected_batch(shop, text, "50000 records or more can't be parsed")
+
+
+def test_a_reader_that_loses_a_record_rejects_the_batch(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file's line ends are made to say one record more than the reader gives."""
+
+    def one_more(path: Path, **options: Any) -> Scan:
+        result = scan(path, **options)
+        return replace(result, records=frozenset(count + 1 for count in result.records))
+
+    shop.load(csv("before,2026-01-01,1,1,"))
+    before = shop.counts()
+    monkeypatch.setattr("runner.extracts.scan", one_more)
+    report = shop.load(csv(GOOD))
+    assert report.error is not None
+    assert "2 records can be told apart, but its line ends make 3" in report.error
+    assert shop.counts() == before
 
 
 def test_blank_lines_and_stray_quotes_are_no_fault(shop: Shop) -> None:
