@@ -7,6 +7,7 @@ megabytes long, or where a quote is never closed.
 from __future__ import annotations
 
 import codecs
+import dataclasses
 import hashlib
 import re
 from dataclasses import dataclass
@@ -44,7 +45,7 @@ class _LineCount:
             return
         text = self._last + piece
         self.lines += piece.count(b"\n")
-        if b"\n\n" in text or b"\n " in text or b"\n\t" in text:
+        if b"\n\n" in text or (self.blank is _BLANK_LINE and self.blank.search(text)):
             self.lines -= len(self.blank.findall(text))
         self._last = piece[-1:]
 
@@ -55,10 +56,10 @@ class _LineCount:
 
 @dataclass
 class _RecordCount:
-    """Lines outside quotes, and all lines."""
+    """All lines, and those that end outside quotes: one count until the first quote is met."""
 
-    outside: _LineCount
     plain: _LineCount
+    outside: _LineCount
     _is_quoted: bool = False
     _held: bytes = b""
 
@@ -69,7 +70,11 @@ class _RecordCount:
             chunk, self._held = chunk[:-1], b"\r"
         if b"\r" in chunk:
             chunk = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        if self.outside is self.plain and b'"' in chunk:
+            self.outside = dataclasses.replace(self.plain)
         self.plain.feed(chunk)
+        if self.outside is self.plain:
+            return
         pieces = chunk.split(b'"')
         start = int(self._is_quoted)
         mark = b'"' if self._is_quoted else b""
@@ -85,7 +90,8 @@ def scan(path: Path, *, encoding: str, is_text: bool, is_csv: bool) -> Scan:
     has_nul = False
     head = tail = b""
     blank = _EMPTY_LINE if is_csv else _BLANK_LINE
-    counts = _RecordCount(outside=_LineCount(blank=blank), plain=_LineCount(blank=blank))
+    lines = _LineCount(blank=blank)
+    counts = _RecordCount(plain=lines, outside=lines)
     decoder = codecs.getincrementaldecoder("utf-16")(errors="replace")
     open_bytes = 0
     with path.open("rb") as file:
