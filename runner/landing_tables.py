@@ -183,21 +183,21 @@ def _reject_last(cursor: Cursor, file_number: int) -> None:
 
 def _number_records(cursor: Cursor) -> None:
     """Count records as they stand in the file: DuckDB's numbers leave out what it can't parse."""
-    cursor.execute(
-        """
-        update pg_temp.incoming as i
-        set record_number = i.record_number + (
-            select count(*)
-            from (
-                select record_number - row_number() over (order by record_number) as gap
-                from pg_temp.unparsed where file_number = i.file_number
-            ) as earlier
-            where earlier.gap < i.record_number
+    cursor.execute("select distinct file_number from pg_temp.unparsed")
+    for (number,) in cursor.fetchall():
+        cursor.execute(
+            """
+            update pg_temp.incoming
+            set record_number = record_number + width_bucket(record_number - 1, (
+                select array_agg(gap order by gap) from (
+                    select record_number - row_number() over (order by record_number) as gap
+                    from pg_temp.unparsed where file_number = %(file)s
+                ) as earlier
+            ))
+            where reasons is not null and file_number = %(file)s
+            """,
+            {"file": number},
         )
-        where i.reasons is not null
-            and i.file_number in (select file_number from pg_temp.unparsed)
-        """
-    )
 
 
 def store_rejects(cursor: Cursor, batch: TableBatch) -> None:
