@@ -51,8 +51,8 @@ def quote(name: str) -> str:
 
 
 def stored_text(value: Value, converted: str) -> str:
-    """The converted value as the text that PostgreSQL, hash and key take."""
-    return f"({converted}::varchar || '+00')" if value.is_moment else converted
+    """The converted value as the text that PostgreSQL, hash and key take; a time is in UTC."""
+    return f"{converted}::varchar" if value.is_moment else converted
 
 
 def convert(

@@ -33,6 +33,7 @@ from warehouse.raw_tables import ensure_raw_tables
 from warehouse.settings import Settings
 
 Progress = Callable[[str, float], None]
+# Times come from DuckDB in UTC and without a zone.
 _SESSION = {"work_mem": "64MB", "temp_buffers": "64MB", "timezone": "UTC", "jit": "off"}
 _log = structlog.get_logger("oversight.landing")
 

@@ -131,7 +131,6 @@ def stream_in(
                 undeclared_columns=extract.undeclared,
             )
         )
-    cursor.execute("analyze pg_temp.incoming (record_key)")
 
 
 def _copy(cursor: Cursor, extract: Extract, table: str, source: PipeSource) -> None:

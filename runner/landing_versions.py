@@ -54,6 +54,7 @@ def _insert_changed(cursor: Cursor, batch: TableBatch, chosen: Composed) -> None
     batch's. One that is older than the newest lands too, unless that very version is there."""
     target, source = _column_lists(batch)
     moment = batch.moment
+    cursor.execute("analyze pg_temp.incoming (record_key)")
     cursor.execute(
         SQL(
             """
