@@ -7,6 +7,7 @@ PostgreSQL reads exactly. Everything is decided on text: DuckDB's own casts roun
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
 from runner.extract_sources import KEPT_CHARACTERS, SOURCES, Field
@@ -39,6 +40,7 @@ LANDED_COLUMNS = (
     ("record", "text"),
 )
 _EXCERPT_CHARACTERS = 60
+_TAG_CHARACTERS = 4
 
 
 def fields_of(table: SourceTable) -> tuple[Column, ...]:
@@ -239,13 +241,27 @@ def _window_columns(table: SourceTable, by_name: dict[str, Field]) -> tuple[str,
 
 
 def _content(fields: Sequence[Field]) -> str:
-    """Name and value of all that counts: a new column that is empty makes no new versions."""
-    parts = [
-        f"{literal(field.column.name + '=')} || {field.text}"
-        for field in sorted(fields, key=lambda field: field.column.name)
-        if not field.column.is_volatile
-    ]
+    """Tag and value of all that counts: a new column that is empty makes no new versions.
+
+    Tags stand for names, as md5 is slow; they depend neither on the order nor on other columns,
+    unless two of the table are alike.
+    """
+    counted = sorted(
+        (field for field in fields if not field.column.is_volatile),
+        key=lambda field: field.column.name,
+    )
+    tags = _tags([field.column.name for field in counted])
+    parts = [f"{literal(tag)} || {field.text}" for tag, field in zip(tags, counted, strict=True)]
     return f"concat_ws(chr(31), {', '.join(parts)})"
+
+
+def _tags(names: Sequence[str]) -> list[str]:
+    """Short tags of one length, each its name's own."""
+    digests = [hashlib.md5(name.encode(), usedforsecurity=False).hexdigest() for name in names]
+    length = _TAG_CHARACTERS
+    while len({digest[:length] for digest in digests}) < len(names):
+        length += 1
+    return [digest[:length] for digest in digests]
 
 
 def _record(fields: Sequence[Field]) -> str:
