@@ -5,6 +5,8 @@
 
 # A Python of your choice: make run PYTHON=/path/to/python3.12
 PYTHON ?=
+# Processes of make test; each has servers of its own.
+PROCESSES := 2
 VENV := .venv
 BIN := $(VENV)/bin
 RUNTIME := $(VENV)/.requirements
@@ -19,7 +21,7 @@ run: $(RUNTIME) ## Install if needed, start everything and serve; Ctrl-C stops i
 	@exec $(BIN)/oversight up
 
 test: lint ## Check everything, on temporary servers of the tests' own
-	@exec $(BIN)/python -m pytest $(ARGS)
+	@exec $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile $(ARGS)
 
 lint: $(DEVELOPMENT) ## Style and types of Python, style of SQL
 	@$(BIN)/ruff check .

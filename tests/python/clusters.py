@@ -4,10 +4,13 @@ import itertools
 import os
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
+import threading
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import quote
@@ -114,11 +117,25 @@ def start_cluster(version: str) -> Cluster | None:
     programs = server.bin_dir() if version == "18" else find_programs()
     if programs is None:
         return None
-    folder = make_folder()
-    settings = Settings(project_dir=PROJECT_DIR, home=folder / "home")
-    server.start(settings, programs=programs)
-    cluster = Cluster(version=version, programs=programs, settings=settings, folder=folder)
-    _OWN_SERVERS.add(_identifier(settings))
+    with _undisturbed() as interruptions:
+        folder = make_folder()
+        settings = Settings(project_dir=PROJECT_DIR, home=folder / "home")
+        cluster = Cluster(version=version, programs=programs, settings=settings, folder=folder)
+        try:
+            server.start(settings, programs=programs)
+            _OWN_SERVERS.add(_identifier(settings))
+            _make_fast(cluster)
+        except BaseException:
+            stop_cluster(cluster)
+            raise
+        if interruptions:
+            stop_cluster(cluster)
+            raise KeyboardInterrupt
+    return cluster
+
+
+def _make_fast(cluster: Cluster) -> None:
+    """Nothing here has to outlive a power cut."""
     connection = cluster.connect()
     try:
         with connection.cursor() as cursor:
@@ -127,7 +144,24 @@ def start_cluster(version: str) -> Cluster | None:
             cursor.execute("select pg_reload_conf()")
     finally:
         connection.close()
-    return cluster
+
+
+@contextmanager
+def _undisturbed() -> Iterator[list[int]]:
+    """Note signals that end a session, so that a server is either started or not."""
+    noted: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield noted
+        return
+    before = {
+        number: signal.signal(number, lambda number, _frame: noted.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield noted
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def make_folder(parent: Path | None = None) -> Path:
