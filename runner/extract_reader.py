@@ -131,9 +131,11 @@ class ExtractReader:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._watcher.close()
-        self._database.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        try:
+            self._watcher.close()
+            self._database.close()
+        finally:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def stream_records(
         self,

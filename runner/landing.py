@@ -162,8 +162,7 @@ def _new_extracts(
     if not found.matched:
         patterns = [name for table in catalogue.engine_tables(engine) for name in table.files]
         raise LandingError(
-            f"{folder} holds no extract of {engine}; its files are declared as "
-            f"{', '.join(patterns)}"
+            f"{folder} holds no extract of {engine}, whose files are called {', '.join(patterns)}"
         )
     cursor.execute(
         "select source_table, sha256, batch_id from metadata.landed_files where engine = %s",
