@@ -52,6 +52,6 @@
     where
         (v.mart_value, v.control_value, v.tolerance, v.verdict)
         is distinct from (excluded.mart_value, excluded.control_value, excluded.tolerance, excluded.verdict);
-    {{ check_parity_totals() }}
+    {{ check_parity_totals(is_partial) }}
     {% if model.config.meta.mart.parity == "hold" %}{{ hold_failed_keys(is_partial) }}{% endif %}
 {% endmacro %}

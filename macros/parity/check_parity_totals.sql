@@ -1,12 +1,19 @@
 {#
     Verdicts in total, per partner and metric over all checked periods (period is NULL): many differences that are each
     within bounds can add up to one that is not.
+
+    Arguments:
+        is_partial: whether only touched keys were written
 #}
-{% macro check_parity_totals() %}
+{% macro check_parity_totals(is_partial) %}
     delete from metadata.parity_verdicts as v
     where
         v.mart = '{{ model_key(this) }}' and v.period is null
-        and (v.organization_id, v.partner_id) in (select organization_id, partner_id from pg_temp.checked_keys);
+        {% if is_partial %}
+            and (v.organization_id, v.partner_id) in (
+                select organization_id, partner_id from pg_temp.checked_keys
+            )
+        {% endif %};
     insert into metadata.parity_verdicts (
         organization_id, mart, partner_id, period, metric, mart_value, control_value, difference, tolerance,
         minor_unit, verdict

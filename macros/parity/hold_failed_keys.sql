@@ -30,13 +30,22 @@
     from pg_temp.checked_keys as k
     where k.organization_id in (select organization_id from pg_temp.held_organizations)
     on conflict do nothing;
+    {% set has_old_rows = run_query("select to_regclass('pg_temp.old_rows') is not null").rows[0][0] %}
+    {% if has_old_rows %}
+        {# a key that only the old rows have is put back with them, and must go when parity is well again #}
+        insert into metadata.held_keys (model, organization_id, key)
+        select distinct '{{ own }}', o.organization_id, {{ key_object(grain, "o") }}
+        from pg_temp.old_rows as o
+        where o.organization_id in (select organization_id from pg_temp.held_organizations)
+        on conflict do nothing;
+    {% endif %}
     delete from {{ this }} as t
     using pg_temp.checked_keys as k
     where
         t.organization_id in (select organization_id from pg_temp.held_organizations)
         and t.organization_id = k.organization_id
         {% for column in grain %}and t.{{ column }} = k.{{ column }} {% endfor %};
-    {% if run_query("select to_regclass('pg_temp.old_rows') is not null").rows[0][0] %}
+    {% if has_old_rows %}
         insert into {{ this }} ({{ columns }})
         select {{ columns }} from pg_temp.old_rows
         where organization_id in (select organization_id from pg_temp.held_organizations);

@@ -24,6 +24,9 @@
         )
         select count(*) as rows_deleted from deleted;
     {% elif is_incremental() %}
+        {% if mart.parity == "hold" %}
+            create temporary table old_rows on commit drop as select * from {{ this }};
+        {% endif %}
         create temporary table row_counts on commit drop as
         with deleted as (delete from {{ this }} returning 1)
         select count(*) as rows_deleted from deleted;

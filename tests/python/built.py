@@ -68,9 +68,9 @@ class BuiltWarehouse:
         outcome = self.dbt_run("run", "--select", INCREMENTAL, *arguments)
         assert outcome.status == 0, outcome.output
 
-    def load(self, engine: str, folder: Path) -> LoadReport:
+    def load(self, engine: str, folder: Path, *, allow_void: bool = False) -> LoadReport:
         """Land an engine's extracts."""
-        return load_engine(self.settings, self.catalogue, engine, folder)
+        return load_engine(self.settings, self.catalogue, engine, folder, allow_void=allow_void)
 
     def rows(self, query: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """What a query gives to the administrator."""

@@ -190,11 +190,19 @@ def test_a_later_right_report_ends_the_failure_and_history_tells(
     ) == [(None, "failed"), ("failed", "ok")]
 
 
-def native(folder: Path, name: str, organization: str, amount: str, *, control: str) -> Path:
-    """One native spend record of a day, and the engine's total for it."""
+def native(
+    folder: Path,
+    name: str,
+    organization: str,
+    amount: str,
+    *,
+    control: str,
+    day: str = "2026-11-01",
+    since: str | None = None,
+) -> Path:
+    """One native spend record of a day, and the engine's total for the days since `since`."""
     engine = folder / name / "oversight"
     engine.mkdir(parents=True)
-    day = "2026-11-01"
     (engine / f"spend_{name}.csv").write_text(
         "organization_id,spend_id,occurred_at,partner_id,campaign_id,spend_amount,clicks,"
         "impressions,currency,updated_at\n"
@@ -205,7 +213,7 @@ def native(folder: Path, name: str, organization: str, amount: str, *, control: 
         "organization_id,day,partner_id,spend_amount,revenue_amount,events,impressions,clicks\n"
         f"{organization},{day},p1,{control},0,0,1,1\n"
     )
-    window = {"from": day, "to": day}
+    window = {"from": since or day, "to": day}
     totals = {
         "as_of": f"2026-11-02T00:00:{name[-1:]}0Z",
         "records": 1,
@@ -260,6 +268,41 @@ def test_hold_survives_a_full_refresh(holding: BuiltWarehouse, tmp_path: Path) -
     holding.refresh("--full-refresh")
     assert published(holding) == [("acme", Decimal("10.00"))]
     assert held(holding) == [("acme", "2026-11-01")]
+
+
+def test_keys_that_only_the_put_back_rows_have_go_when_parity_is_well(
+    holding: BuiltWarehouse, tmp_path: Path
+) -> None:
+    """The record moves to another day, whose total is wrong; the move is first seen in full."""
+    moved = {"day": "2026-11-02", "since": "2026-11-01"}
+    days = "select day::text from reporting.daily_metrics"
+    holding.renew()
+    holding.load("oversight", native(tmp_path, "a1", "acme", "10.00", control="10.00"))
+    holding.refresh()
+    wrong = native(tmp_path, "a2", "acme", "10.00", control="99.00", **moved)
+    holding.load("oversight", wrong, allow_void=True)
+    holding.refresh("--full-refresh")
+    assert holding.rows(days) == [("2026-11-01",)]
+    assert sorted(held(holding)) == [("acme", "2026-11-01"), ("acme", "2026-11-02")]
+    holding.load("oversight", native(tmp_path, "a3", "acme", "10.00", control="10.00", **moved))
+    holding.refresh()
+    assert holding.rows(days) == [("2026-11-02",)]
+    assert held(holding) == []
+
+
+def test_a_partner_that_is_gone_fails_nothing_after_a_full_refresh(
+    built: BuiltWarehouse, tmp_path: Path
+) -> None:
+    built.renew()
+    built.load("oversight", native(tmp_path, "a1", "acme", "10.00", control="12.00"))
+    built.refresh()
+    assert failing(built)
+    built.rows("alter table staging.oversight__spend disable trigger user")
+    built.rows("alter table staging.oversight__control_totals disable trigger user")
+    built.rows("delete from staging.oversight__spend")
+    built.rows("delete from staging.oversight__control_totals")
+    built.refresh("--full-refresh")
+    assert built.rows("select count(*) from reporting.parity_results") == [(0,)]
 
 
 def test_what_was_never_good_is_not_published_under_hold(
