@@ -1,6 +1,7 @@
 {#
     What still waits for this mart once it has taken its batches: those that landed meanwhile. A batch that commits
-    between these statements is noted by the trigger on metadata.batch_tables.
+    between these statements is noted by the trigger on metadata.batch_tables, except during a mart's very first build:
+    its lineage is not committed then, so such a batch shows as waiting from the next refresh on. Its rows are not missed.
 #}
 {% macro record_waiting() %}
     {% set own = model_key(this) %}
