@@ -11,7 +11,7 @@ from pathlib import Path
 
 from histories import FIRST_DAY, FIRST_EXTRACT, Item, Snapshot, Values
 
-from runner.landing import LoadReport, load_engine
+from runner.landing.load import LoadReport, load_engine
 from warehouse.declared import Catalogue
 from warehouse.settings import Settings
 

@@ -11,7 +11,7 @@ from datetime import date
 from decimal import Decimal
 from pathlib import Path
 
-from runner.simulate import Report, Simulation
+from runner.simulation.simulate import Report, Simulation
 
 Row = dict[str, str]
 Key = tuple[str, str, str]

@@ -18,8 +18,8 @@ import pytest
 from api_warehouse import ApiWarehouse, Client, json_of, served_by
 
 from clusters import PROJECT_DIR, Cluster
-from runner.landing import engine_folders, load_engine
-from runner.refresh import refresh
+from runner.landing.load import engine_folders, load_engine
+from runner.runs.refresh import refresh
 from warehouse import database
 from warehouse.catalogue import Catalogue, deploy, deployed
 from warehouse.raw_tables import ensure_raw_tables

@@ -18,7 +18,7 @@ from pathlib import Path
 import duckdb
 from psycopg2.extensions import connection as Connection
 
-from runner.landing import load_engine
+from runner.landing.load import load_engine
 from warehouse import database
 from warehouse.catalogue import read_catalogue
 from warehouse.settings import Settings, load_settings

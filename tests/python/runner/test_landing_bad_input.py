@@ -12,9 +12,9 @@ import pytest
 from click.testing import CliRunner
 from landings import GOOD, HEADER, SPEND, Shop, column, counted, with_columns
 
-from runner.extract_scan import Scan, scan
-from runner.landing import engine_folders
-from runner.landing_errors import LandingError
+from runner.landing.errors import LandingError
+from runner.landing.load import engine_folders
+from runner.landing.scan import Scan, scan
 from warehouse.errors import DatabaseUnreachableError
 from warehouse.settings import Settings
 
@@ -234,7 +234,7 @@ def test_a_reader_that_loses_a_record_rejects_the_batch(
 
     shop.load(csv("before,2026-01-01,1,1,"))
     before = shop.counts()
-    monkeypatch.setattr("runner.extracts.scan", one_more)
+    monkeypatch.setattr("runner.landing.extracts.scan", one_more)
     report = shop.load(csv(GOOD))
     assert report.error is not None
     assert "2 records can be told apart, but its line ends make 3" in report.error

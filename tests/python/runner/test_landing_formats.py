@@ -10,8 +10,8 @@ import duckdb
 import pytest
 from landings import GOOD, HEADER, SPEND, Shop, column, counted, with_columns
 
-from runner.extract_values import convert
-from runner.landing_errors import LandingError
+from runner.landing.errors import LandingError
+from runner.landing.values import convert
 from warehouse.settings import Settings
 
 TYPED = with_columns(

@@ -12,9 +12,9 @@ from projects import copy_project, edit
 from simulated import specification
 
 from clusters import Cluster
-from runner.landing import load_engine
-from runner.refresh import RefreshError, refresh
-from runner.simulate import simulate
+from runner.landing.load import load_engine
+from runner.runs.refresh import RefreshError, refresh
+from runner.simulation.simulate import simulate
 from warehouse.catalogue import deploy
 from warehouse.database import connect
 from warehouse.settings import Settings

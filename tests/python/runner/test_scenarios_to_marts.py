@@ -11,8 +11,8 @@ import pytest
 from compared import ComparedWarehouse
 from simulated import Key, controlled, counted, specification
 
-from runner.landing import load_engine
-from runner.simulate import Report, simulate
+from runner.landing.load import load_engine
+from runner.simulation.simulate import Report, simulate
 from warehouse.database import connect
 
 Verdicts = dict[str, set[tuple[str, date, str, str]]]

@@ -11,8 +11,8 @@ import pytest
 from projects import copy_project, edit
 
 from clusters import Cluster
-from runner import schedule
-from runner.schedule import jobs, make_scheduler
+from runner.schedule import daemon as schedule
+from runner.schedule.daemon import jobs, make_scheduler
 from warehouse.catalogue import deploy, read_catalogue
 from warehouse.errors import OversightError
 from warehouse.settings import Settings

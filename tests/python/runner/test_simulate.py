@@ -16,8 +16,8 @@ import duckdb
 import pytest
 from simulated import Key, counted, digest, final, rows, specification
 
-from runner.simulate import SimulationError, simulate
-from runner.simulation import FORMATS
+from runner.simulation.simulate import SimulationError, simulate
+from runner.simulation.specification import FORMATS
 
 
 @pytest.mark.parametrize("form", FORMATS)
@@ -154,7 +154,7 @@ def peak_megabytes(path: Path, count: int) -> float:
     """Peak resident memory of a process that simulates so many rows."""
     program = (
         "import resource, sys; from datetime import date; from pathlib import Path;"
-        "from runner.simulate import Simulation, simulate;"
+        "from runner.simulation.simulate import Simulation, simulate;"
         "simulate(Simulation(path=Path(sys.argv[1]), first_day=date(2026, 10, 1),"
         " last_day=date(2026, 10, 31), rows=int(sys.argv[2])));"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from runner.cli import main
-from runner.simulation import SCENARIOS
+from runner.simulation.specification import SCENARIOS
 
 RANGE = ("--from", "2026-11-01", "--to", "2026-11-07")
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from simulated import controlled, counted, final, identity, rows, specification
 
-from runner.simulate import simulate
-from runner.simulation import SCENARIOS
+from runner.simulation.simulate import simulate
+from runner.simulation.specification import SCENARIOS
 
 
 @pytest.mark.parametrize("scenario", [name for name in SCENARIOS if name != "drift"])

@@ -18,8 +18,8 @@ import pytest
 from projects import copy_project
 
 from clusters import PROJECT_DIR, make_folder
-from runner.children import Child, ChildError
-from runner.up import UpError, check_port
+from runner.up.children import Child, ChildError
+from runner.up.serve import UpError, check_port
 from warehouse import server
 from warehouse.settings import Settings
 

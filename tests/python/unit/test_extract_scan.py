@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runner import extract_scan
-from runner.extract_scan import Scan, scan
+from runner.landing import scan as extract_scan
+from runner.landing.scan import Scan, scan
 
 FIELD = st.text(alphabet='ab," \n\r', max_size=6)
 RECORDS = st.lists(st.lists(FIELD, min_size=2, max_size=3), min_size=1, max_size=8)

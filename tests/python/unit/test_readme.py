@@ -110,7 +110,7 @@ def test_names_of_engines_models_and_files_exist() -> None:
 
 def test_the_steps_of_the_first_start_are_those_of_the_program() -> None:
     steps = re.findall(r"^(\w.*?) \.{3,} [\d.]+ s$", README, re.MULTILINE)
-    source = (PROJECT_DIR / "runner/up.py").read_text(encoding="utf-8")
+    source = (PROJECT_DIR / "runner/up/serve.py").read_text(encoding="utf-8")
     assert len(steps) == 7
     assert [step for step in steps if f'"{step}"' not in source] == []
     for line in re.findall(r"^  (\w+) +http\S+$", README, re.MULTILINE):

@@ -10,8 +10,8 @@ from api_warehouse import SIGNING_KEY, ApiWarehouse, Client
 from projects import copy_project
 
 from clusters import Cluster
-from runner.landing import load_engine
-from runner.refresh import refresh
+from runner.landing.load import load_engine
+from runner.runs.refresh import refresh
 from warehouse.catalogue import Catalogue, deploy
 from warehouse.settings import Settings
 

@@ -13,7 +13,7 @@ from built import INCREMENTAL, BuiltWarehouse
 from simulated import specification
 
 from clusters import Cluster
-from runner.simulate import simulate
+from runner.simulation.simulate import simulate
 
 READS = 10_000
 SCHEMAS = ("staging", "curated", "reporting", "metadata")

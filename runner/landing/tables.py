@@ -10,10 +10,10 @@ import psycopg2
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.sql import SQL, Composable, Composed, Identifier, Literal
 
-from runner.extract_reader import ExtractReader, PipeSource
-from runner.extract_sql import REASON_SEPARATOR, incoming_columns
-from runner.extracts import Extract
-from runner.landing_errors import LandingError
+from runner.landing.errors import LandingError
+from runner.landing.extracts import Extract
+from runner.landing.reader import ExtractReader, PipeSource
+from runner.landing.sql import REASON_SEPARATOR, incoming_columns
 from warehouse.declared import SourceTable
 
 RECORD = SQL(

@@ -31,8 +31,14 @@ from pathlib import Path
 
 import duckdb
 
-from runner import simulated_records as sql
-from runner.simulation import Drift, Report, SimulatedFile, Simulation, SimulationError
+from runner.simulation import records as sql
+from runner.simulation.specification import (
+    Drift,
+    Report,
+    SimulatedFile,
+    Simulation,
+    SimulationError,
+)
 
 __all__ = ["Drift", "Report", "SimulatedFile", "Simulation", "SimulationError", "simulate"]
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
-from runner.landing_errors import LandingError
+from runner.landing.errors import LandingError
 
 if TYPE_CHECKING:
-    from runner.extracts import Extract
+    from runner.landing.extracts import Extract
 
 EVERYTHING = ("-infinity", "infinity")
 _KEYS = {"as_of", "window", "records"}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from runner.simulation import SimulatedFile
+    from runner.simulation.specification import SimulatedFile
 
 SCENARIOS = """
 \b
@@ -94,8 +94,8 @@ def simulate(
     Partners, campaigns, events, spend and control totals for a range of days, ready for
     `oversight load`. Control totals are what the engine knows: exact sums of its records.
     """
-    from runner.simulate import Simulation
-    from runner.simulate import simulate as write
+    from runner.simulation.simulate import Simulation
+    from runner.simulation.simulate import simulate as write
 
     def on_file(file: SimulatedFile) -> None:
         click.echo(f"{file.path.relative_to(path)}: {file.records:,} records")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from runner.landing import LoadReport
+    from runner.landing.load import LoadReport
 
 _EXAMPLE = (
     "\b\nExamples:\n  oversight load --path extracts\n  oversight load reddit_ads --path extracts"
@@ -36,8 +36,8 @@ def load(engine: str | None, path: Path, allow_void: bool, again: bool) -> None:
     What has landed before is skipped. Each engine is one batch: it lands whole or changes nothing.
     Ends with 1 when a batch or a record was rejected.
     """
-    from runner.landing import engine_folders, load_engine
-    from runner.load_progress import LoadProgress
+    from runner.commands.load_progress import LoadProgress
+    from runner.landing.load import engine_folders, load_engine
     from warehouse import database
     from warehouse.catalogue import deployed
     from warehouse.settings import load_settings

@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from runner.landing_errors import LandingError
+from runner.landing.errors import LandingError
 
 MAX_LINE_BYTES = 16 << 20
 _CHUNK_BYTES = 1 << 20

@@ -10,14 +10,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-from runner.extract_sources import KEPT_CHARACTERS, SOURCES, Field
-from runner.extract_values import (
+from runner.landing.errors import LandingError
+from runner.landing.extracts import Extract
+from runner.landing.sources import KEPT_CHARACTERS, SOURCES, Field
+from runner.landing.values import (
     convert,
     literal,
     quote,
 )
-from runner.extracts import Extract
-from runner.landing_errors import LandingError
 from warehouse.declared import Column, SourceTable
 from warehouse.raw_tables import canonical_type, payload_columns
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from runner.extract_values import Value, literal, quote, stored_text
-from runner.extracts import Extract, Format
+from runner.landing.extracts import Extract, Format
+from runner.landing.values import Value, literal, quote, stored_text
 from warehouse.declared import Column
 
 MAX_LINE_BYTES = 4 << 20

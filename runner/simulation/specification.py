@@ -1,4 +1,4 @@
-"""What can be simulated and what was: the specification and the report of `runner.simulate`."""
+"""What can be simulated and what was: the specification and the report of a simulation."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.cron import CronTrigger
 
-from runner.refresh import refresh
+from runner.runs.refresh import refresh
 from warehouse.catalogue import Catalogue, deployed
 from warehouse.database import connect
 from warehouse.errors import OversightError

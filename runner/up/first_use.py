@@ -8,8 +8,8 @@ from pathlib import Path
 
 from psycopg2.extensions import connection as Connection
 
-from runner.landing import engine_folders, load_engine
-from runner.simulate import Simulation, simulate
+from runner.landing.load import engine_folders, load_engine
+from runner.simulation.simulate import Simulation, simulate
 from warehouse import database
 from warehouse.catalogue import Catalogue
 from warehouse.errors import OversightError

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 from datetime import datetime
 
-from runner.simulation import Simulation
+from runner.simulation.specification import Simulation
 
 MODULI = (2_147_483_647, 2_147_483_629, 2_147_483_587)
 SHARES = 1_000_000

@@ -9,7 +9,7 @@ from typing import Any
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.sql import SQL, Composed, Identifier, Literal
 
-from runner.landing_tables import Candidates, TableBatch
+from runner.landing.tables import Candidates, TableBatch
 from warehouse.raw_tables import payload_columns
 
 

@@ -11,7 +11,7 @@ def refresh(marts: tuple[str, ...], full: bool) -> None:
 
     Only what landed since the last refresh is recomputed. Exit status 1 when dbt failed.
     """
-    from runner.refresh import refresh as run_refresh
+    from runner.runs.refresh import refresh as run_refresh
     from warehouse.settings import load_settings
 
     done = run_refresh(load_settings(), marts, full=full)
@@ -33,7 +33,7 @@ def schedule() -> None:
 
     A newly deployed catalogue is taken over by itself.
     """
-    from runner.schedule import schedule as run_schedule
+    from runner.schedule.daemon import schedule as run_schedule
     from warehouse.settings import load_settings
 
     run_schedule(load_settings())

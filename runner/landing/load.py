@@ -14,11 +14,11 @@ from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.sql import SQL, Identifier
 
-from runner.extract_reader import ExtractReader
-from runner.extracts import Extract, inspect, match_files
-from runner.landing_errors import LandingError
-from runner.landing_snapshots import land_snapshots, place_in_time
-from runner.landing_tables import (
+from runner.landing.errors import LandingError
+from runner.landing.extracts import Extract, inspect, match_files
+from runner.landing.reader import ExtractReader
+from runner.landing.snapshots import land_snapshots, place_in_time
+from runner.landing.tables import (
     FileCount,
     TableBatch,
     check_counts,
@@ -26,7 +26,7 @@ from runner.landing_tables import (
     store_rejects,
     stream_in,
 )
-from runner.landing_versions import land_versions
+from runner.landing.versions import land_versions
 from warehouse import database
 from warehouse.declared import Catalogue
 from warehouse.raw_tables import ensure_raw_tables

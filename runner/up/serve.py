@@ -12,9 +12,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from runner.build import build, fingerprint, target_path
-from runner.children import Child, ChildError, wait_for_end
-from runner.first_use import (
+from runner.runs.refresh import RefreshError, refresh
+from runner.up.build import build, fingerprint, target_path
+from runner.up.children import Child, ChildError, wait_for_end
+from runner.up.first_use import (
     has_batches,
     load_all,
     make_home,
@@ -23,8 +24,7 @@ from runner.first_use import (
     reader_key,
     simulate_demo,
 )
-from runner.progress import Steps
-from runner.refresh import RefreshError, refresh
+from runner.up.progress import Steps
 from warehouse import database, migrate, server
 from warehouse.catalogue import CatalogueError, deploy, deployed, read_catalogue
 from warehouse.errors import OversightError

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from runner.landing_errors import LandingError
+from runner.landing.errors import LandingError
 from warehouse.declared import Column
 from warehouse.raw_tables import canonical_type
 

@@ -8,10 +8,10 @@ from typing import Any
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.sql import SQL, Composable, Identifier, Literal
 
-from runner.extract_times import as_of_text, window_text
-from runner.landing_errors import LandingError
-from runner.landing_tables import RECORD, OrganizationCount, TableBatch
-from runner.landing_versions import land_versions
+from runner.landing.errors import LandingError
+from runner.landing.tables import RECORD, OrganizationCount, TableBatch
+from runner.landing.times import as_of_text, window_text
+from runner.landing.versions import land_versions
 from warehouse.raw_tables import canonical_type, payload_columns
 
 

@@ -16,11 +16,11 @@ from typing import Any
 import duckdb
 import psycopg2
 
-from runner.extract_sources import KEPT_CHARACTERS, MAX_LINE_BYTES, MAX_UNPARSED
-from runner.extract_sql import REASON_SEPARATOR, select_records
-from runner.extract_values import literal
-from runner.extracts import Extract, first_line
-from runner.landing_errors import LandingError
+from runner.landing.errors import LandingError
+from runner.landing.extracts import Extract, first_line
+from runner.landing.sources import KEPT_CHARACTERS, MAX_LINE_BYTES, MAX_UNPARSED
+from runner.landing.sql import REASON_SEPARATOR, select_records
+from runner.landing.values import literal
 
 Progress = Callable[[float], None]
 _MEMORY_LIMIT = "256MB"

@@ -17,9 +17,9 @@ from typing import Any, Literal
 
 import duckdb
 
-from runner.extract_scan import scan
-from runner.extract_times import ControlFile, as_of_text, read_control_file, window_text
-from runner.landing_errors import LandingError
+from runner.landing.errors import LandingError
+from runner.landing.scan import scan
+from runner.landing.times import ControlFile, as_of_text, read_control_file, window_text
 from warehouse.declared import SourceTable
 
 Format = Literal["csv", "jsonl", "parquet"]
