@@ -5,20 +5,36 @@ import click
 from runner.commands.api import key, openapi, serve
 from runner.commands.database import db
 from runner.commands.load import load
+from runner.commands.output import print_error, remember, wants_json
 from runner.commands.refresh import refresh, schedule
 from runner.commands.simulate import simulate
 from warehouse.errors import OversightError
 
 
 class _Group(click.Group):
-    """Turns every OversightError into `error: ...` and exit status 1, in one place."""
+    """Turns every OversightError into `error: ...` and exit status 1, in one place.
+
+    With --json every error, wrong arguments too, is `{"error": ...}` on standard output.
+    """
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        remember(ctx, args)
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
         except OversightError as error:
-            click.echo(f"error: {error}", err=True)
+            if wants_json(ctx):
+                print_error(ctx, str(error))
+            else:
+                click.echo(f"error: {error}", err=True)
             ctx.exit(1)
+        except click.ClickException as error:
+            if not wants_json(ctx):
+                raise
+            print_error(ctx, error.format_message())
+            ctx.exit(error.exit_code)
 
 
 def _example(text: str) -> str:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from runner.commands.output import json_option, note_done, print_json
+
 if TYPE_CHECKING:
     from runner.landing.load import LoadReport
 
@@ -30,14 +32,15 @@ _EXAMPLE = (
     help="Let snapshots withdraw more than max_void_share, and files hold no records.",
 )
 @click.option("--again", is_flag=True, help="Read files that have landed before, too.")
-def load(engine: str | None, path: Path, allow_void: bool, again: bool) -> None:
+@json_option
+def load(engine: str | None, path: Path, allow_void: bool, again: bool, as_json: bool) -> None:
     """Land the extracts of ENGINE, or of every engine that has a folder in PATH.
 
     What has landed before is skipped. Each engine is one batch: it lands whole or changes nothing.
     Ends with 1 when a batch or a record was rejected.
     """
-    from runner.commands.load_progress import LoadProgress
     from runner.landing.load import engine_folders, load_engine
+    from runner.progress import Progress
     from warehouse import database
     from warehouse.catalogue import deployed
     from warehouse.settings import load_settings
@@ -48,9 +51,10 @@ def load(engine: str | None, path: Path, allow_void: bool, again: bool) -> None:
         catalogue = deployed(connection)
     finally:
         connection.close()
-    reports = []
+    reports: list[LoadReport] = []
+    note_done(engines=reports)
     for name, folder in engine_folders(path, catalogue, engine).items():
-        with LoadProgress(name) as progress:
+        with Progress(name) as progress:
             report = load_engine(
                 settings,
                 catalogue,
@@ -60,9 +64,13 @@ def load(engine: str | None, path: Path, allow_void: bool, again: bool) -> None:
                 again=again,
                 progress=progress.show,
             )
-        click.echo("\n".join(report_lines(report)), err=report.error is not None)
+        if not as_json:
+            click.echo("\n".join(report_lines(report)), err=report.error is not None)
         reports.append(report)
-    if not all(report.is_clean for report in reports):
+    is_clean = all(report.is_clean for report in reports)
+    if as_json:
+        print_json({"is_clean": is_clean, "engines": reports})
+    if not is_clean:
         sys.exit(1)
 
 

@@ -2,11 +2,14 @@
 
 import click
 
+from runner.commands.output import json_option, print_json
+
 
 @click.command(epilog="\b\nExample:\n  oversight refresh daily_metrics")
 @click.argument("marts", nargs=-1)
 @click.option("--full", is_flag=True, help="Recompute everything instead of what changed.")
-def refresh(marts: tuple[str, ...], full: bool) -> None:
+@json_option
+def refresh(marts: tuple[str, ...], full: bool, as_json: bool) -> None:
     """Bring MARTS and the facts below them up to date; without names, all of them.
 
     Only what landed since the last refresh is recomputed. Exit status 1 when dbt failed.
@@ -15,6 +18,9 @@ def refresh(marts: tuple[str, ...], full: bool) -> None:
     from warehouse.settings import load_settings
 
     done = run_refresh(load_settings(), marts, full=full)
+    if as_json:
+        print_json(done)
+        return
     if done.status == "skipped_overlap":
         click.echo(f"run {done.run_id} skipped: this job is still running")
         return

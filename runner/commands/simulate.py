@@ -5,12 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-if TYPE_CHECKING:
-    from runner.simulation.specification import SimulatedFile
+from runner.commands.output import json_option, print_json
 
 SCENARIOS = """
 \b
@@ -80,6 +79,7 @@ DAY = click.DateTime(["%Y-%m-%d"])
 )
 @click.option("--drift-keys", default=3, show_default=True, help="At how many keys.")
 @click.option("--currency", default="USD", show_default=True)
+@json_option
 def simulate(
     path: Path,
     first_day: datetime,
@@ -87,6 +87,7 @@ def simulate(
     spend_share: Decimal,
     share: Decimal,
     file_format: Any,
+    as_json: bool,
     **fields: Any,
 ) -> None:
     """Write native extracts of a reporting engine that does not exist.
@@ -94,24 +95,27 @@ def simulate(
     Partners, campaigns, events, spend and control totals for a range of days, ready for
     `oversight load`. Control totals are what the engine knows: exact sums of its records.
     """
+    from runner.progress import Progress
     from runner.simulation.simulate import Simulation
     from runner.simulation.simulate import simulate as write
 
-    def on_file(file: SimulatedFile) -> None:
-        click.echo(f"{file.path.relative_to(path)}: {file.records:,} records")
-
-    report = write(
-        Simulation(
-            path=path,
-            first_day=first_day.date(),
-            last_day=last_day.date(),
-            format=file_format,
-            spend_share=float(spend_share),
-            share=float(share),
-            **fields,
-        ),
-        on_file,
+    specification = Simulation(
+        path=path,
+        first_day=first_day.date(),
+        last_day=last_day.date(),
+        format=file_format,
+        spend_share=float(spend_share),
+        share=float(share),
+        **fields,
     )
+    with Progress("simulate") as progress:
+        report = write(specification, lambda done, total: progress.show("", done, total))
+    if as_json:
+        drifts = [drift._asdict() for drift in report.drifts]
+        print_json({**vars(report), "drifts": drifts})
+        return
+    for file in report.files:
+        click.echo(f"{file.path.relative_to(path)}: {file.records:,} records")
     for drift in report.drifts:
         click.echo(
             f"drift at {drift.organization_id}, {drift.day}, {drift.partner_id}:"

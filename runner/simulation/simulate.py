@@ -48,14 +48,17 @@ COPY_OPTIONS = {
     "jsonl": "format json, timestampformat '%Y-%m-%dT%H:%M:%SZ'",
     "parquet": "format parquet",
 }
-OnFile = Callable[[SimulatedFile], None]
+OnProgress = Callable[[int, int], None]
+_FOLLOW_UPS = {"late": 1, "duplicated": 1, "outage": 1, "drift": 1, "corrected": 2, "moved": 2,
+               "withdrawn": 4}  # fmt: skip
 
 
-def simulate(spec: Simulation, on_file: OnFile | None = None) -> Report:
+def simulate(spec: Simulation, on_progress: OnProgress | None = None) -> Report:
     """Write the extracts of a specification; a folder appears only when all is complete.
 
     Raises SimulationError when the folder holds extracts already or cannot be written, or when the
-    rows are too few for the scenario to change anything. `on_file` is called after each file.
+    rows are too few for the scenario to change anything. `on_progress` is told how many rows were
+    gone through, and of how many: more than there are, since totals and follow-ups read them again.
     """
     taken = [
         child
@@ -70,7 +73,7 @@ def simulate(spec: Simulation, on_file: OnFile | None = None) -> Report:
     try:
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
-        report = _Writer(spec, unfinished, on_file).write()
+        report = _Writer(spec, unfinished, on_progress).write()
         for child in sorted(unfinished.iterdir()):
             child.rename(spec.path / child.name)
     except OSError as error:
@@ -83,8 +86,9 @@ def simulate(spec: Simulation, on_file: OnFile | None = None) -> Report:
 class _Writer:
     """Writes one simulation: holds its database connection and what was written so far."""
 
-    def __init__(self, spec: Simulation, root: Path, on_file: OnFile | None) -> None:
-        self.spec, self.root, self.on_file = spec, root, on_file
+    def __init__(self, spec: Simulation, root: Path, on_progress: OnProgress | None) -> None:
+        self.spec, self.root, self.on_progress = spec, root, on_progress
+        self.rows_done = 0
         spend = round(spec.rows * spec.spend_share)
         self.totals = {"spend": spend, "events": spec.rows - spend}
         self.files: list[SimulatedFile] = []
@@ -101,6 +105,7 @@ class _Writer:
         """Write every folder of the scenario and report what there is."""
         scenario = self.spec.scenario
         with self.database:
+            self._went_through(0)
             self._write_base()
             if scenario in ("late", "duplicated", "outage"):
                 self._write_records(2, state=0, only_chosen=True)
@@ -157,6 +162,7 @@ class _Writer:
                     name,
                     self._select(table, first, last, folder, state, only_chosen),
                 )
+                self._went_through(last - first)
 
     def _select(
         self, table: str, first: int, last: int, folder: int, state: int, only_chosen: bool
@@ -193,6 +199,14 @@ class _Writer:
             "from totals order by organization_id, day, partner_id",
             window={"from": str(self.spec.first_day), "to": str(self.spec.last_day)},
         )
+        self._went_through(self.spec.rows)
+
+    def _went_through(self, rows: int) -> None:
+        """Base and its totals are two passes over all rows; scenarios add theirs."""
+        self.rows_done += rows
+        if self.on_progress:
+            passes = 2 + _FOLLOW_UPS.get(self.spec.scenario, 0)
+            self.on_progress(self.rows_done, passes * self.spec.rows)
 
     def _drift(self) -> None:
         """Put the error into the spend of some keys where it is at least two cents."""
@@ -262,5 +276,3 @@ class _Writer:
             path=self.spec.path / place / target.name, table=table, records=records
         )
         self.files.append(file)
-        if self.on_file:
-            self.on_file(file)

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from runner.progress import Steps
 from runner.runs.refresh import RefreshError, refresh
 from runner.up.build import build, fingerprint, target_path
 from runner.up.children import Child, ChildError, wait_for_end
@@ -24,7 +25,6 @@ from runner.up.first_use import (
     reader_key,
     simulate_demo,
 )
-from runner.up.progress import Steps
 from warehouse import database, migrate, server
 from warehouse.catalogue import CatalogueError, deploy, deployed, read_catalogue
 from warehouse.errors import OversightError

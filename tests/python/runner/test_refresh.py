@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from projects import copy_project, edit
 from simulated import specification
 
 from clusters import Cluster
+from runner.cli import main
 from runner.landing.load import load_engine
 from runner.runs.refresh import RefreshError, refresh
 from runner.simulation.simulate import simulate
@@ -163,3 +166,22 @@ def test_dbt_refuses_another_warehouse_than_the_one_meant(
     assert outcome.returncode != 0
     assert "nothing was done" in outcome.stdout
     assert rows(deployed, "select count(*) from metadata.refresh_log") == before
+
+
+def test_json_is_the_run_as_it_is_logged(
+    deployed: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OVERSIGHT_DATABASE_URL", str(deployed.database_url))
+    monkeypatch.setenv("OVERSIGHT_PROJECT_DIR", str(deployed.project_dir))
+    monkeypatch.setenv("OVERSIGHT_HOME", str(deployed.home))
+    done = CliRunner().invoke(main, ["refresh", "daily_metrics", "--json"])
+    assert done.exit_code == 0
+    answer = json.loads(done.stdout)
+    run = newest_run(deployed)
+    assert {name: run[name] for name in ("run_id", "status", "rows_affected")} == {
+        name: answer[name] for name in ("run_id", "status", "rows_affected")
+    }
+    assert answer["failed_parity"] == 0
+    wrong = CliRunner().invoke(main, ["refresh", "daily_metric", "--json"])
+    assert wrong.exit_code == 1
+    assert "did you mean daily_metrics?" in json.loads(wrong.stdout)["error"]

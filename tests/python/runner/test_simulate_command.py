@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from datetime import date
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from terminals import on_pipe, on_terminal
 
 from runner.cli import main
+from runner.simulation.simulate import Simulation, simulate
 from runner.simulation.specification import SCENARIOS
 
 RANGE = ("--from", "2026-11-01", "--to", "2026-11-07")
@@ -73,3 +77,52 @@ def test_a_file_in_the_way_is_said(tmp_path: Path) -> None:
     status, output = run("--path", str(tmp_path / "file"), *RANGE)
     assert status == 1
     assert "error: cannot write to" in output
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_progress_ends_at_the_rows_that_it_announced(scenario: str, tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    simulate(
+        Simulation(
+            path=tmp_path,
+            first_day=date(2026, 10, 20),
+            last_day=date(2026, 11, 7),
+            rows=2_000,
+            scenario=scenario,
+        ),
+        lambda done, total: seen.append((done, total)),
+    )
+    assert seen[0][0] == 0
+    assert seen == sorted(seen)
+    assert seen[-1][0] == seen[-1][1] > 0
+
+
+def test_a_terminal_gets_a_bar_and_standard_output_the_files(tmp_path: Path) -> None:
+    done = on_terminal("simulate", "--path", str(tmp_path), *RANGE, "--rows", "1_000")
+    assert done.status == 0
+    assert "━" in done.terminal
+    assert "100 %" in done.terminal
+    assert "spend_2026-11-01_2026-11-07.csv: 500 records" in done.output
+    assert "records" not in done.terminal
+
+
+def test_json_holds_the_files_and_the_keys_of_a_drift(tmp_path: Path) -> None:
+    done = on_pipe(
+        *("simulate", "--path", str(tmp_path), *RANGE, "--json"),
+        *("--scenario", "drift", "--drift-keys", "2"),
+    )
+    assert done.returncode == 0
+    assert "\x1b" not in done.stderr
+    answer = json.loads(done.stdout)
+    assert answer["folders"] == [str(tmp_path / "1"), str(tmp_path / "2")]
+    assert {file["path"] for file in answer["files"]} == {
+        str(path) for path in tmp_path.rglob("*.csv")
+    }
+    assert len(answer["drifts"]) == 2
+    assert answer["drifts"][0]["spend_amount"] != answer["drifts"][0]["control_amount"]
+
+
+def test_with_json_a_mistake_is_an_object(tmp_path: Path) -> None:
+    status, output = run("--path", str(tmp_path), *RANGE, "--rows", "-1", "--json")
+    assert status == 1
+    assert json.loads(output)["error"].startswith("cannot simulate: rows is -1")

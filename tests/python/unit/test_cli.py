@@ -1,5 +1,6 @@
 """The command line: help that is quick and shows an example, errors that are one line."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -64,6 +65,22 @@ def test_an_error_is_one_line_and_status_1(monkeypatch: pytest.MonkeyPatch) -> N
     result = CliRunner().invoke(main, ["db", "start"])
     assert result.exit_code == 1
     assert result.stderr == "error: the disk is full; make room\n"
+
+
+def test_with_json_every_error_is_an_object_on_standard_output(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OVERSIGHT_DATABASE_URL", "postgresql://someone:secret@127.0.0.1:1/there")
+    result = CliRunner().invoke(main, ["load", "--path", "/nowhere", "--json"])
+    assert (result.exit_code, result.stderr) == (1, "")
+    answer = json.loads(result.stdout)
+    assert list(answer) == ["error"]
+    assert answer["error"].startswith("can't reach the database")
+    wrong = CliRunner().invoke(main, ["load", "--paht", "/nowhere", "--json"])
+    assert (wrong.exit_code, wrong.stderr) == (2, "")
+    assert "--paht" in json.loads(wrong.stdout)["error"]
+    plain = CliRunner().invoke(main, ["load", "--paht", "/nowhere"])
+    assert (plain.exit_code, plain.stdout) == (2, "")
 
 
 def test_the_embedded_server_is_not_started_beside_another(monkeypatch: pytest.MonkeyPatch) -> None:
