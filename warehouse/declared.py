@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
+from warehouse.endpoints import Endpoint
 from warehouse.errors import OversightError
 
 FEEDS = ("partners", "campaigns", "spend", "events", "control_totals")
@@ -87,6 +88,7 @@ class SourceTable:
     encoding: str = "utf-8"
     max_void_share: float = 0.2
     freshness_limit_seconds: int | None = None
+    endpoint: Endpoint | None = None
 
     def column(self, name: str) -> Column:
         """The declared column of that name; KeyError when there is none."""
@@ -181,6 +183,12 @@ class Catalogue:
     def engine_tables(self, engine: str) -> tuple[SourceTable, ...]:
         """The tables of one engine, none when it is not declared."""
         return tuple(source for source in self.sources if source.engine == engine)
+
+    def pulls(self) -> dict[str, str]:
+        """The cadence of every engine that can be asked over HTTP."""
+        return {
+            source.engine: source.endpoint.cadence for source in self.sources if source.endpoint
+        }
 
     def source(self, engine: str, name: str) -> SourceTable:
         """One declared table; KeyError when there is none."""

@@ -7,13 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from apscheduler.triggers.cron import CronTrigger
-
 from warehouse.declaration_reader import DeclarationReader
 from warehouse.declared import FEEDS, Feed, Mart, MartColumn, MartWindow, SourceTable
+from warehouse.durations import cadence_problem, duration_seconds
 from warehouse.yaml_files import Key, YamlFile
 
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _DAY = 86400
 _SOURCE_CALL = re.compile(r"source\(\s*['\"](\w+)['\"]\s*,\s*['\"](\w+)['\"]\s*\)")
 
@@ -166,7 +164,7 @@ class ModelReader(DeclarationReader):
             grain=tuple(declared["grain"]),
             columns=columns,
             cadence=self._cadence(at, declared["cadence"]),
-            freshness_sla_seconds=_seconds(declared["freshness_sla"]),
+            freshness_sla_seconds=duration_seconds(declared["freshness_sla"]),
             refresh=declared["refresh"],
             scope=dict(scope),
             readers=tuple(declared["readers"]),
@@ -203,23 +201,16 @@ class ModelReader(DeclarationReader):
     def _cadence(self, path: tuple[Key, ...], text: str) -> str | None:
         if text == "live":
             return None
-        fields = text.split()
-        try:
-            CronTrigger.from_crontab(text, timezone="UTC")
-        except ValueError as error:
-            message = f"{text!r} is no cron line of five fields in UTC, such as '*/15 * * * *'"
-            self._problem(path, f"{message}: {error}", key="cadence")
-            return text
-        if re.search(r"\d", fields[4]):
-            message = f"{text!r}: write weekdays as mon to sun; programs disagree on their numbers"
-            self._problem(path, message, key="cadence")
+        problem = cadence_problem(text)
+        if problem is not None:
+            self._problem(path, problem, key="cadence")
         return text
 
     def _window(self, path: tuple[Key, ...], declared: dict[str, Any] | None) -> MartWindow | None:
         if declared is None:
             return None
-        most = _seconds(declared.get("max", "92d")) // _DAY
-        default = _seconds(declared.get("default", "30d")) // _DAY
+        most = duration_seconds(declared.get("max", "92d")) // _DAY
+        default = duration_seconds(declared.get("default", "30d")) // _DAY
         if default > most:
             message = f"{default} days are longer than the longest window, {most} days"
             self._problem((*path, "window"), message, key="default")
@@ -230,8 +221,3 @@ class ModelReader(DeclarationReader):
             max_days=most,
             kind=declared.get("kind", kind),
         )
-
-
-def _seconds(text: str) -> int:
-    """A duration such as 15m, 2h or 92d in seconds."""
-    return int(text[:-1]) * _SECONDS[text[-1]]

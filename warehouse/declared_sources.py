@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from warehouse.declaration_reader import DeclarationReader
 from warehouse.declared import AsOf, Column, ExtractWindow, SourceTable
+from warehouse.declared_endpoints import EndpointReader
 from warehouse.yaml_files import Key, YamlFile
 
 DATA_TYPES = ("text", "bigint", "integer", "numeric", "boolean", "date", "timestamptz")
@@ -58,14 +59,20 @@ class SourceReader(DeclarationReader):
                 self._problem(path, message, key="name")
             if source.get("schema") != "staging":
                 self._problem(path, "raw tables lie in the schema 'staging'", key="schema")
+            endpoints = EndpointReader(self.file, path, source)
             for position, table in enumerate(source.get("tables") or []):
-                found = self._table(source, table, (*path, "tables", position))
+                found = self._table(source, table, (*path, "tables", position), endpoints)
                 if found is not None:
                     tables.append(found)
+            self.problems += endpoints.finish()
         return tables
 
     def _table(
-        self, source: dict[str, Any], table: dict[str, Any], path: tuple[Key, ...]
+        self,
+        source: dict[str, Any],
+        table: dict[str, Any],
+        path: tuple[Key, ...],
+        endpoints: EndpointReader,
     ) -> SourceTable | None:
         engine, name = source["name"], table["name"]
         relation = f"{engine}__{name}"
@@ -106,6 +113,9 @@ class SourceReader(DeclarationReader):
             encoding=landing.get("encoding", "utf-8"),
             max_void_share=landing.get("max_void_share", 0.2),
             freshness_limit_seconds=_freshness_limit(source, table),
+            endpoint=endpoints.read(
+                path, table, landing, {name: column.data_type for name, column in columns.items()}
+            ),
         )
 
     def _columns(

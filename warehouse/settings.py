@@ -55,7 +55,7 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         raise SettingsError(
             "OVERSIGHT_DIRECT_DATABASE_URL is set without OVERSIGHT_DATABASE_URL; set both or none"
         )
-    signing_key = _secret(environ, "OVERSIGHT_SIGNING_KEY")
+    signing_key = secret(environ, "OVERSIGHT_SIGNING_KEY")
     if signing_key is not None and len(signing_key) < SIGNING_KEY_MIN_CHARACTERS:
         raise SettingsError(
             f"OVERSIGHT_SIGNING_KEY has {len(signing_key)} characters; give it at least "
@@ -74,7 +74,7 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
     )
 
 
-def _secret(environ: Mapping[str, str], name: str) -> str | None:
+def secret(environ: Mapping[str, str], name: str) -> str | None:
     """The variable, or the content of the file that `<name>_FILE` points to; never both."""
     file_name = f"{name}_FILE"
     value, path = environ.get(name), environ.get(file_name)
@@ -92,7 +92,7 @@ def _secret(environ: Mapping[str, str], name: str) -> str | None:
 
 
 def _url(environ: Mapping[str, str], name: str) -> str | None:
-    url = _secret(environ, name)
+    url = secret(environ, name)
     if url is not None and not url.startswith(("postgresql://", "postgres://")):
         raise SettingsError(
             f"{name} is no PostgreSQL address; it looks like postgresql://user:password@host/name"

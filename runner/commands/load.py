@@ -11,7 +11,7 @@ import click
 from runner.commands.output import json_option, note_done, print_json
 
 if TYPE_CHECKING:
-    from runner.landing.load import LoadReport
+    from runner.landing.ledger import LoadReport
 
 _EXAMPLE = (
     "\b\nExamples:\n  oversight load --path extracts\n  oversight load reddit_ads --path extracts"

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg2
@@ -16,10 +14,10 @@ from psycopg2.sql import SQL, Identifier
 
 from runner.landing.errors import LandingError
 from runner.landing.extracts import Extract, inspect, match_files
+from runner.landing.ledger import LoadReport, close_batch, open_batch, record_table
 from runner.landing.reader import ExtractReader
 from runner.landing.snapshots import land_snapshots, place_in_time
 from runner.landing.tables import (
-    FileCount,
     TableBatch,
     check_counts,
     count_records,
@@ -36,26 +34,21 @@ Progress = Callable[[str, float], None]
 # Times come from DuckDB in UTC and without a zone.
 _SESSION = {"work_mem": "64MB", "temp_buffers": "64MB", "timezone": "UTC", "jit": "off"}
 _log = structlog.get_logger("oversight.landing")
+OnTable = Callable[[Cursor, TableBatch], None]
+"""Called in the landing's transaction while the records of a table are in `incoming`."""
 
 
-@dataclass(kw_only=True)
-class LoadReport:
-    """What became of one engine's folder; `batch_id` is None when nothing was new."""
+@dataclass(frozen=True, kw_only=True)
+class _Load:
+    """One load while it is done."""
 
-    engine: str
-    batch_id: int | None = None
-    status: str = "landed"
-    files: list[FileCount] = field(default_factory=list)
-    skipped: dict[str, int] = field(default_factory=dict)
-    ignored: tuple[str, ...] = ()
-    voided: int = 0
-    notes: list[str] = field(default_factory=list)
-    error: str | None = None
-
-    @property
-    def is_clean(self) -> bool:
-        """Whether everything landed or nothing was new."""
-        return self.status == "landed" and not any(count.rejected for count in self.files)
+    catalogue: Catalogue
+    report: LoadReport
+    folder: Path
+    origin: str
+    allow_void: bool
+    progress: Progress
+    on_table: OnTable | None
 
 
 def engine_folders(path: Path, catalogue: Catalogue, engine: str | None) -> dict[str, Path]:
@@ -96,14 +89,27 @@ def load_engine(
     *,
     allow_void: bool = False,
     again: bool = False,
+    is_backfill: bool = False,
+    origin: str | None = None,
+    on_table: OnTable | None = None,
     progress: Progress = lambda _name, _share: None,
 ) -> LoadReport:
     """Land the new files of an engine's folder as one batch.
 
     A file that misfits rejects the batch: the report says why, a row in metadata.batches too, and
-    nothing else changes. `again` also reads files that have landed before.
+    nothing else changes. `again` also reads files that have landed before. `origin` is where the
+    files are from, unless that is the folder.
     """
-    report = LoadReport(engine=engine)
+    report = LoadReport(engine=engine, is_backfill=is_backfill)
+    load = _Load(
+        catalogue=catalogue,
+        report=report,
+        folder=folder,
+        origin=origin or str(folder.absolute()),
+        allow_void=allow_void,
+        progress=progress,
+        on_table=on_table,
+    )
     connection = database.connect(settings, application_name="oversight load")
     try:
         ensure_raw_tables(connection, catalogue.sources)
@@ -120,15 +126,15 @@ def load_engine(
                     "select pg_advisory_xact_lock(hashtextextended('oversight.load.' || %s, 0))",
                     (engine,),
                 )
-                extracts = _new_extracts(cursor, catalogue, engine, folder, report, again=again)
+                extracts = _new_extracts(cursor, load, again=again)
                 if extracts:
-                    _land(cursor, catalogue, folder, extracts, report, allow_void, progress)
+                    _land(cursor, load, extracts)
         except LandingError as error:
             report.status, report.error = "rejected", str(error)
             report.files, report.voided = [], 0
             with connection, connection.cursor() as cursor:
-                report.batch_id = _open_batch(cursor, engine, "rejected", folder)[0]
-                _close_batch(cursor, report)
+                report.batch_id = open_batch(cursor, engine, "rejected", load.origin)[0]
+                close_batch(cursor, report)
     except psycopg2.OperationalError as error:
         raise LandingError(
             f"the database gave up on {folder}: {str(error).strip()}; nothing landed, load it again"
@@ -147,22 +153,16 @@ def _set_up(connection: Connection) -> None:
             cursor.execute(SQL("set {} = %s").format(Identifier(name)), (value,))
 
 
-def _new_extracts(
-    cursor: Cursor,
-    catalogue: Catalogue,
-    engine: str,
-    folder: Path,
-    report: LoadReport,
-    *,
-    again: bool,
-) -> list[Extract]:
+def _new_extracts(cursor: Cursor, load: _Load, *, again: bool) -> list[Extract]:
     """Look at every file; all that misfit are named in one error. Landed ones are skipped."""
-    found = match_files(folder, catalogue.engine_tables(engine))
+    report, engine = load.report, load.report.engine
+    tables = load.catalogue.engine_tables(engine)
+    found = match_files(load.folder, tables)
     report.ignored = found.ignored
     if not found.matched:
-        patterns = [name for table in catalogue.engine_tables(engine) for name in table.files]
+        patterns = ", ".join(name for table in tables for name in table.files)
         raise LandingError(
-            f"{folder} holds no extract of {engine}, whose files are called {', '.join(patterns)}"
+            f"{load.folder} holds no extract of {engine}, whose files are called {patterns}"
         )
     cursor.execute(
         "select source_table, sha256, batch_id from metadata.landed_files where engine = %s",
@@ -191,109 +191,42 @@ def _new_extracts(
     return extracts
 
 
-def _land(
-    cursor: Cursor,
-    catalogue: Catalogue,
-    folder: Path,
-    extracts: Sequence[Extract],
-    report: LoadReport,
-    allow_void: bool,
-    progress: Progress,
-) -> None:
-    report.batch_id, landed_at = _open_batch(cursor, report.engine, "landed", folder)
+def _land(cursor: Cursor, load: _Load, extracts: Sequence[Extract]) -> None:
+    report = load.report
+    report.batch_id, landed_at = open_batch(cursor, report.engine, "landed", load.origin)
     with ExtractReader() as reader:
-        for table in catalogue.engine_tables(report.engine):
+        for table in load.catalogue.engine_tables(report.engine):
             own = [extract for extract in extracts if extract.table == table]
             if own:
                 batch = TableBatch(
                     table=table, batch_id=report.batch_id, extracts=own, landed_at=landed_at
                 )
-                _land_table(cursor, batch, reader, catalogue, report, allow_void, progress)
-    _close_batch(cursor, report)
+                _land_table(cursor, batch, reader, load)
+    close_batch(cursor, report)
     cursor.execute("select pg_notify('oversight_landed', %s)", (report.engine,))
 
 
-def _land_table(
-    cursor: Cursor,
-    batch: TableBatch,
-    reader: ExtractReader,
-    catalogue: Catalogue,
-    report: LoadReport,
-    allow_void: bool,
-    progress: Progress,
-) -> None:
+def _land_table(cursor: Cursor, batch: TableBatch, reader: ExtractReader, load: _Load) -> None:
+    report = load.report
     stream_in(
         cursor,
         batch,
         reader,
-        currency=catalogue.reporting_currency,
-        progress=lambda extract, share: progress(extract.name, share),
+        currency=load.catalogue.reporting_currency,
+        progress=lambda extract, share: load.progress(extract.name, share),
     )
     place_in_time(cursor, batch)
     count_records(cursor, batch)
     store_rejects(cursor, batch)
-    check_counts(batch, may_be_empty=allow_void)
+    check_counts(batch, may_be_empty=load.allow_void)
+    if load.on_table is not None:
+        load.on_table(cursor, batch)
     if batch.table.mode == "snapshot":
-        report.voided += land_snapshots(cursor, batch, allow_void=allow_void)
+        report.voided += land_snapshots(cursor, batch, allow_void=load.allow_void)
     else:
         land_versions(cursor, batch)
-    _record_table(cursor, batch)
+    record_table(cursor, batch)
     report.files += batch.counts
     report.notes += batch.notes
     for extract in batch.extracts:
-        progress(extract.name, 100.0)
-
-
-def _open_batch(cursor: Cursor, engine: str, status: str, folder: Path) -> tuple[int, str]:
-    cursor.execute(
-        "insert into metadata.batches (engine, status, path) values (%s, %s, %s) "
-        "returning batch_id, landed_at::text",
-        (engine, status, str(folder.absolute())),
-    )
-    row = cursor.fetchone()
-    assert row is not None
-    return int(row[0]), str(row[1])
-
-
-def _close_batch(cursor: Cursor, report: LoadReport) -> None:
-    content = dataclasses.asdict(report)
-    for name in ("engine", "batch_id", "status"):
-        del content[name]
-    cursor.execute(
-        "update metadata.batches set report = %s where batch_id = %s",
-        (json.dumps(content), report.batch_id),
-    )
-
-
-def _record_table(cursor: Cursor, batch: TableBatch) -> None:
-    """What the batch holds per organization, those included whose records were all unchanged."""
-    table = batch.table
-    for organization, total in batch.organizations.items():
-        cursor.execute(
-            "insert into metadata.batch_tables (batch_id, engine, source_table, organization_id, "
-            "accepted, voided, extracted_through) values (%s, %s, %s, %s, %s, %s, %s)",
-            (
-                batch.batch_id,
-                table.engine,
-                table.name,
-                organization,
-                total.accepted,
-                total.voided,
-                total.extracted_through,
-            ),
-        )
-    for extract, count in zip(batch.extracts, batch.counts, strict=True):
-        cursor.execute(
-            "insert into metadata.landed_files "
-            "(engine, source_table, sha256, batch_id, file_name, bytes, records) "
-            "values (%s, %s, %s, %s, %s, %s, %s) on conflict do nothing",
-            (
-                table.engine,
-                table.name,
-                extract.identity,
-                batch.batch_id,
-                extract.name,
-                extract.size,
-                count.read,
-            ),
-        )
+        load.progress(extract.name, 100.0)

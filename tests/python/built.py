@@ -13,7 +13,8 @@ from typing import Any
 from warm_dbt import Outcome, WarmDbt
 
 from clusters import Cluster
-from runner.landing.load import LoadReport, load_engine
+from runner.landing.ledger import LoadReport
+from runner.landing.load import load_engine
 from warehouse import dbt, migrate
 from warehouse.catalogue import read_catalogue
 from warehouse.database import connect

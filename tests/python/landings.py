@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from runner.landing.load import LoadReport, load_engine
+from runner.landing.ledger import LoadReport
+from runner.landing.load import load_engine
 from warehouse import database
 from warehouse.declared import AsOf, Catalogue, Column, ExtractWindow, SourceTable
 from warehouse.settings import Settings

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from histories import FIRST_DAY, FIRST_EXTRACT, Item, Snapshot, Values
 
-from runner.landing.load import LoadReport, load_engine
+from runner.landing.ledger import LoadReport
+from runner.landing.load import load_engine
 from warehouse.declared import Catalogue
 from warehouse.settings import Settings
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from landings import GOOD, HEADER, SPEND, Shop, column, counted, with_columns
 
-from runner.landing.load import LoadReport
+from runner.landing.ledger import LoadReport
 from warehouse import database
 from warehouse.settings import Settings
 
