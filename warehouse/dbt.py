@@ -11,6 +11,13 @@ from psycopg2.extensions import parse_dsn
 from warehouse.database import admin_dsn, connect
 from warehouse.settings import Settings
 
+IDLE_SECONDS = 30
+"""How long a session of dbt may hold its locks and do nothing; dbt itself needs milliseconds."""
+_GUARDS = {
+    "client_connection_check_interval": "1s",
+    "idle_in_transaction_session_timeout": f"{IDLE_SECONDS}s",
+}
+"""A session whose dbt was killed ends by itself, and one whose dbt is frozen lets go."""
 _LIBPQ = {
     "host": "PGHOST",
     "port": "PGPORT",
@@ -34,7 +41,7 @@ def environment(
 
     `run_id` is the open row of metadata.refresh_log; without it, dbt leaves a `manual` row.
     """
-    taken = {*_LIBPQ.values(), "PGSERVICE", "PGHOSTADDR", "OVERSIGHT_RUN_ID"}
+    taken = {*_LIBPQ.values(), "PGSERVICE", "PGHOSTADDR", "PGOPTIONS", "OVERSIGHT_RUN_ID"}
     found = {name: value for name, value in environ.items() if name not in taken}
     found |= {
         "PWD": str(settings.project_dir),
@@ -44,8 +51,11 @@ def environment(
         "DBT_PROJECT_DIR": str(settings.project_dir),
         "DBT_LOG_PATH": str(settings.home / "logs"),
     }
+    parts = parse_dsn(admin_dsn(settings))
+    own_options = [str(parts["options"])] if "options" in parts else []
+    guards = [f"-c {name}={value}" for name, value in _GUARDS.items()]
+    found["PGOPTIONS"] = " ".join([*own_options, *guards])
     if not settings.is_embedded:
-        parts = parse_dsn(admin_dsn(settings))
         found |= {_LIBPQ[name]: str(value) for name, value in parts.items() if name in _LIBPQ}
     if run_id is not None:
         found["OVERSIGHT_RUN_ID"] = str(run_id)

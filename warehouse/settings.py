@@ -1,7 +1,7 @@
 """Settings, read from the environment once, so that a wrong one stops the start and not a run."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,6 +25,8 @@ class Settings:
     api_host: str = "127.0.0.1"
     api_port: int = 8080
     api_workers: int = 2
+    is_dbt_warm: bool = True
+    """Whether the runner keeps dbt's imports and parsed project in a process of their own."""
     signing_key: str | None = field(default=None, repr=False)
     """From the environment; None means the file `signing_key_path`, which `oversight up` makes."""
 
@@ -70,6 +72,7 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         api_host=environ.get("OVERSIGHT_API_HOST") or "127.0.0.1",
         api_port=_integer(environ, "OVERSIGHT_API_PORT", default=8080, least=1, most=65535),
         api_workers=_integer(environ, "OVERSIGHT_API_WORKERS", default=2, least=1, most=64),
+        is_dbt_warm=_choice(environ, "OVERSIGHT_DBT", ("warm", "subprocess")) == "warm",
         signing_key=signing_key,
     )
 
@@ -98,6 +101,14 @@ def _url(environ: Mapping[str, str], name: str) -> str | None:
             f"{name} is no PostgreSQL address; it looks like postgresql://user:password@host/name"
         )
     return url
+
+
+def _choice(environ: Mapping[str, str], name: str, choices: Sequence[str]) -> str:
+    """One of the choices; the first when nothing is set."""
+    text = environ.get(name) or choices[0]
+    if text not in choices:
+        raise SettingsError(f"{name} is {text!r}; it must be {' or '.join(choices)}")
+    return text
 
 
 def _integer(environ: Mapping[str, str], name: str, *, default: int, least: int, most: int) -> int:

@@ -4,7 +4,6 @@ Each child has its own session, so that Ctrl-C reaches only `up`, which then end
 other; and it is told to end when `up` dies without having been able to (Linux only).
 """
 
-import ctypes
 import os
 import signal
 import subprocess
@@ -12,11 +11,12 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from runner.processes import end_with_parent
 from warehouse.errors import OversightError
 
-_PR_SET_PDEATHSIG = 1
 _TAIL_LINES = 15
 
 
@@ -36,14 +36,6 @@ class Child:
     def start(cls, name: str, command: Sequence[str], *, log_dir: Path) -> "Child":
         """Start a command of this Python; its output goes to <log_dir>/<name>.log."""
         log = log_dir / f"{name.lower()}.log"
-        parent = os.getpid()
-
-        def end_with_parent() -> None:
-            if sys.platform == "linux":
-                ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-                if os.getppid() != parent:
-                    os._exit(1)
-
         with log.open("ab") as output:
             process = subprocess.Popen(
                 [sys.executable, "-m", *command],
@@ -51,7 +43,7 @@ class Child:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=end_with_parent,
+                preexec_fn=partial(end_with_parent, os.getpid(), signal.SIGTERM),
             )
         return cls(name=name, log=log, process=process)
 
