@@ -1,6 +1,7 @@
 {#
     The mart's version, time of refresh and data_through per organization. data_through is the least, over the tables
     whose records the mart counts, of the newest extract time that it holds; parents and control totals do not count.
+    Old weeks asked for again (backfills) tell nothing of how new the data are, nor that their engine is alive.
 
     Arguments:
         is_partial: whether only touched keys were written
@@ -25,7 +26,11 @@
     with through as (
         select organization_id, min(extracted_through) as data_through
         from (
-            select t.organization_id, t.engine, t.source_table, max(t.extracted_through) as extracted_through
+            select
+                t.organization_id,
+                t.engine,
+                t.source_table,
+                max(t.extracted_through) filter (where not t.is_backfill) as extracted_through
             from metadata.batch_tables as t
             join metadata.applied_batches as a on a.model = '{{ own }}' and a.batch_id = t.batch_id
             {% if counted %}where (t.engine, t.source_table) in ({{ counted | join(", ") }}){% endif %}
@@ -36,7 +41,10 @@
 
     {# an engine that is declared to send more often than it does makes the mart late, one that is quiet does not #}
     silence as (
-        select t.organization_id, t.engine, max(t.landed_at) + l.freshness_limit as stale_after
+        select
+            t.organization_id,
+            t.engine,
+            max(t.landed_at) filter (where not t.is_backfill) + l.freshness_limit as stale_after
         from metadata.batch_tables as t
         join (
             values

@@ -58,13 +58,14 @@ def close_batch(cursor: Cursor, report: LoadReport) -> None:
     )
 
 
-def record_table(cursor: Cursor, batch: TableBatch) -> None:
+def record_table(cursor: Cursor, batch: TableBatch, *, is_backfill: bool) -> None:
     """What the batch holds per organization, those included whose records were all unchanged."""
     table = batch.table
     for organization, total in batch.organizations.items():
         cursor.execute(
             "insert into metadata.batch_tables (batch_id, engine, source_table, organization_id, "
-            "accepted, voided, extracted_through) values (%s, %s, %s, %s, %s, %s, %s)",
+            "accepted, voided, extracted_through, is_backfill) "
+            "values (%s, %s, %s, %s, %s, %s, %s, %s)",
             (
                 batch.batch_id,
                 table.engine,
@@ -73,6 +74,7 @@ def record_table(cursor: Cursor, batch: TableBatch) -> None:
                 total.accepted,
                 total.voided,
                 total.extracted_through,
+                is_backfill,
             ),
         )
     for extract, count in zip(batch.extracts, batch.counts, strict=True):

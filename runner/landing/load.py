@@ -225,7 +225,7 @@ def _land_table(cursor: Cursor, batch: TableBatch, reader: ExtractReader, load: 
         report.voided += land_snapshots(cursor, batch, allow_void=load.allow_void)
     else:
         land_versions(cursor, batch)
-    record_table(cursor, batch)
+    record_table(cursor, batch, is_backfill=load.report.is_backfill)
     report.files += batch.counts
     report.notes += batch.notes
     for extract in batch.extracts:

@@ -1,0 +1,4 @@
+drop view metadata.backfill_progress;
+drop table metadata.backfill_weeks;
+drop table metadata.backfills;
+alter table metadata.batch_tables drop column is_backfill;
