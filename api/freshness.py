@@ -13,10 +13,7 @@ _TIMES = SQL("""
     select
         min(f.last_refresh_at) as last_refresh_at,
         min(f.data_through) as data_through,
-        least(
-            min(least(f.pending_since, f.held_since)) + make_interval(secs => {sla}),
-            min(f.stale_after)
-        ) as late_after
+        min(metadata.late_after(f.pending_since, f.held_since, f.stale_after, {sla})) as late_after
     from metadata.mart_freshness as f
     {where}
 """)
@@ -34,11 +31,7 @@ _BLOCK = SQL("""
     'data_through', {data_through},
     'sla_seconds', {sla},
     'late_after', {late_after},
-    'status', case
-        when {times}.last_refresh_at is null then 'never'
-        when {times}.late_after < now() then 'late'
-        else 'fresh'
-    end,
+    'status', metadata.freshness_status({times}.last_refresh_at, {times}.late_after),
     'parity', {parity}
 """)
 

@@ -1,0 +1,12 @@
+drop table metadata.alerts;
+drop view metadata.alert_conditions;
+drop index metadata.batches_engine_batch_id_idx;
+drop view metadata.overdue_jobs;
+drop view metadata.sla_report;
+drop view metadata.job_slots;
+drop view metadata.mart_status;
+drop view metadata.declared_marts;
+drop function metadata.cron_slots(text, timestamptz, timestamptz);
+drop function metadata.cron_values(text, integer, integer, text[]);
+drop function metadata.freshness_status(timestamptz, timestamptz);
+drop function metadata.late_after(timestamptz, timestamptz, timestamptz, integer);
