@@ -10,12 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from warm_dbt import Outcome, WarmDbt
-
 from clusters import Cluster
 from runner.landing.ledger import LoadReport
 from runner.landing.load import load_engine
-from warehouse import dbt, migrate
+from runner.runs.warm_dbt import Dbt, DbtResult
+from warehouse import migrate
 from warehouse.catalogue import read_catalogue
 from warehouse.database import connect
 from warehouse.raw_tables import ensure_raw_tables
@@ -39,10 +38,9 @@ class BuiltWarehouse:
         connection = connect(self.settings)
         ensure_raw_tables(connection, self.catalogue.sources)
         connection.close()
-        self.environment = dbt.environment(self.settings)
-        self.dbt = WarmDbt(self.settings.project_dir, dbt.target(self.settings), self.environment)
-        outcome = self.dbt_run("build", "--exclude-resource-type", "test", "unit_test")
-        assert outcome.status == 0, outcome.output
+        self.dbt = Dbt(self.settings, warm=True)
+        result = self.dbt_run("build", "--exclude-resource-type", "test", "unit_test")
+        assert result.success, result.output
         cluster.run(f"alter database {name} rename to {name}_template")
 
     def renew(self) -> None:
@@ -60,14 +58,16 @@ class BuiltWarehouse:
         for name in (self.name, f"{self.name}_template"):
             self.cluster.drop_database(name)
 
-    def dbt_run(self, *arguments: str) -> Outcome:
+    def dbt_run(self, *arguments: str) -> DbtResult:
         """dbt with these arguments, whatever comes of it."""
-        return self.dbt.run(arguments, self.environment)
+        result = self.dbt.start(arguments, run_id=None).wait()
+        assert result is not None
+        return result
 
     def refresh(self, *arguments: str) -> None:
         """Every incremental model; fails when dbt does."""
-        outcome = self.dbt_run("run", "--select", INCREMENTAL, *arguments)
-        assert outcome.status == 0, outcome.output
+        result = self.dbt_run("run", "--select", INCREMENTAL, *arguments)
+        assert result.success, result.output
 
     def load(self, engine: str, folder: Path, *, allow_void: bool = False) -> LoadReport:
         """Land an engine's extracts."""

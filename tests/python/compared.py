@@ -52,8 +52,8 @@ class ComparedWarehouse(BuiltWarehouse):
 
     def refresh_models(self, models: tuple[str, ...] = MODELS, *, is_full: bool = False) -> None:
         """These models; fails when dbt does."""
-        outcome = self.dbt_run(*command(models, is_full=is_full))
-        assert outcome.status == 0, outcome.output
+        result = self.dbt_run(*command(models, is_full=is_full))
+        assert result.success, result.output
 
     def contents(self) -> Contents:
         """Every row of facts, dimensions, marts and verdicts."""

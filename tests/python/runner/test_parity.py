@@ -106,16 +106,16 @@ def failing(warehouse: BuiltWarehouse) -> list[tuple[Any, ...]]:
     )
 
 
-def build(warehouse: BuiltWarehouse) -> tuple[int, str]:
-    outcome = warehouse.dbt_run("build", "--select", INCREMENTAL)
-    return outcome.status, outcome.output
+def build(warehouse: BuiltWarehouse) -> tuple[bool, str]:
+    result = warehouse.dbt_run("build", "--select", INCREMENTAL)
+    return result.success, result.output
 
 
 def test_the_real_account_report_agrees_on_all_56_days(built: BuiltWarehouse) -> None:
     built.renew()
     built.load("reddit_ads", REDDIT)
-    status, output = build(built)
-    assert status == 0, output
+    success, output = build(built)
+    assert success, output
     assert built.rows(
         "select metric, verdict, count(*) from reporting.parity_results"
         " where mart = 'daily_metrics' and period is not null and metric <> '*' group by 1, 2"
@@ -126,8 +126,8 @@ def test_the_real_account_report_agrees_on_all_56_days(built: BuiltWarehouse) ->
 def test_spend_half_a_permille_off_passes(built: BuiltWarehouse, tmp_path: Path) -> None:
     built.renew()
     built.load("reddit_ads", mutated(tmp_path, spend_off("0.0005")))
-    status, output = build(built)
-    assert status == 0, output
+    success, output = build(built)
+    assert success, output
     assert failing(built) == []
 
 
@@ -164,8 +164,8 @@ def test_a_wrong_account_report_fails_the_build_and_is_named(
 ) -> None:
     built.renew()
     built.load("reddit_ads", mutated(tmp_path, change))
-    status, output = build(built)
-    assert status != 0
+    success, output = build(built)
+    assert not success
     failed = failing(built)
     assert {metric for _, metric in failed} == metrics
     assert len({day for day, _ in failed}) == 1

@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from loads import Arrivals, Loading
 from psycopg2.extensions import connection as Connection
 
+from runner.runs.warm_dbt import DbtRun
 from warehouse.database import connect
 
 _PATIENT = settings(deadline=None, suppress_health_check=list(HealthCheck))
@@ -48,24 +49,25 @@ def load_at_gate(built: ComparedWarehouse, folder: Path, step: Step) -> bool:
         if step.is_early:
             loading = Loading(built.settings, built.catalogue, folder)
             loading.wait_until_held()
-        built.dbt.start(command(step.models, is_full=step.is_full), built.environment)
-        is_waiting = wait_for_gate(built, watch)
+        run = built.dbt.start(command(step.models, is_full=step.is_full), run_id=None)
+        is_waiting = wait_for_gate(run, watch)
         loading = loading or Loading(built.settings, built.catalogue, folder)
         loading.commit()
         gate.rollback()
-        outcome = built.dbt.finish()
-        assert outcome.status == 0, outcome.output
+        result = run.wait()
+        assert result is not None
+        assert result.success, result.output
         return is_waiting
     finally:
         gate.close()
         watch.close()
 
 
-def wait_for_gate(built: ComparedWarehouse, watch: Connection) -> bool:
+def wait_for_gate(run: DbtRun, watch: Connection) -> bool:
     """Wait until dbt waits for a lock, or has ended without meeting one."""
     deadline = time.monotonic() + 600
     while time.monotonic() < deadline:
-        if built.dbt.is_done():
+        if run.wait(0) is not None:
             return False
         with watch.cursor() as cursor:
             cursor.execute("select count(*) from pg_locks where not granted")

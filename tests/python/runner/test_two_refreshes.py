@@ -8,19 +8,16 @@ import pytest
 from compared import ComparedWarehouse, command
 from histories import MODELS, Version
 from loads import Loading
-from warm_dbt import WarmDbt
 
-from warehouse import dbt
+from runner.runs.warm_dbt import Dbt
 
 
 @pytest.fixture
-def rival(built: ComparedWarehouse) -> Iterator[WarmDbt]:
+def rival(built: ComparedWarehouse) -> Iterator[Dbt]:
     """A second dbt on the same warehouse."""
     built.renew()
-    settings = built.settings
-    made = WarmDbt(settings.project_dir, dbt.target(settings), built.environment)
-    yield made
-    made.close()
+    with Dbt(built.settings, warm=True) as made:
+        yield made
 
 
 def spend(number: int, round_number: int) -> Version:
@@ -40,7 +37,7 @@ def spend(number: int, round_number: int) -> Version:
 
 
 def test_two_refreshes_at_one_time_both_end_well_and_leave_what_one_would(
-    built: ComparedWarehouse, rival: WarmDbt
+    built: ComparedWarehouse, rival: Dbt
 ) -> None:
     place = 0
     for round_number, (is_full, is_rival_full) in enumerate(
@@ -50,10 +47,11 @@ def test_two_refreshes_at_one_time_both_end_well_and_leave_what_one_would(
         folder = built.folder([(place + index, item) for index, item in enumerate(records)])
         place += len(records)
         Loading(built.settings, built.catalogue, folder).commit()
-        rival.start(command(MODELS, is_full=is_rival_full), built.environment)
+        run = rival.start(command(MODELS, is_full=is_rival_full), run_id=None)
         built.refresh_models(is_full=is_full)
-        outcome = rival.finish()
-        assert outcome.status == 0, outcome.output
+        result = run.wait()
+        assert result is not None
+        assert result.success, result.output
         found = built.contents()
         assert len(found["fact_spend"]) == 8
     built.refresh_models()

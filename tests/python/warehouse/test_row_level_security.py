@@ -13,6 +13,7 @@ from built import INCREMENTAL, BuiltWarehouse
 from simulated import specification
 
 from clusters import Cluster
+from runner.runs.warm_dbt import DbtResult
 from runner.simulation.simulate import simulate
 
 READS = 10_000
@@ -193,12 +194,11 @@ def test_it_holds_through_rebuilds_in_ten_thousand_reads(warehouse: BuiltWarehou
         "select count(*) from reporting.daily_metrics where organization_id = %s", (first,)
     )
     builds = [("run", "--select", INCREMENTAL), ("run", "--select", INCREMENTAL, "--full-refresh")]
-    outcomes: list[tuple[int, str]] = []
+    results: list[DbtResult] = []
 
     def rebuild() -> None:
         for arguments in builds * 2:
-            outcome = warehouse.dbt_run(*arguments)
-            outcomes.append((outcome.status, outcome.output))
+            results.append(warehouse.dbt_run(*arguments))
 
     rebuilding = threading.Thread(target=rebuild)
     before = oid_of_mart(warehouse)
@@ -221,7 +221,7 @@ def test_it_holds_through_rebuilds_in_ten_thousand_reads(warehouse: BuiltWarehou
             seen.add(cursor.fetchone())
             reads += 1
     rebuilding.join()
-    assert [status for status, _ in outcomes] == [0] * 4, outcomes[-1][1]
+    assert [result.success for result in results] == [True] * 4, results[-1].output
     assert oid_of_mart(warehouse) != before, "no rebuild replaced the mart"
     assert seen == {(expected, 0)}
 
