@@ -206,6 +206,7 @@ def _creation(table: SourceTable) -> list[tuple[str, Composable]]:
         SQL("alter table {} enable row level security").format(name),
         SQL("grant select on {} to oversight_owner").format(name),
         SQL("grant select, insert on {} to oversight_loader").format(name),
+        SQL("grant select, delete on {} to oversight_retention").format(name),
         SQL(
             "create policy oversight_owner on {} for select to oversight_owner using (true)"
         ).format(name),
@@ -215,6 +216,9 @@ def _creation(table: SourceTable) -> list[tuple[str, Composable]]:
         SQL(
             "create policy loader_adds on {} for insert to oversight_loader with check (true)"
         ).format(name),
+        SQL("create policy oversight_retention on {} to oversight_retention using (true)").format(
+            name
+        ),
         SQL(
             "create trigger is_append_only before update or delete or truncate on {} "
             "for each statement execute function metadata.refuse_change()"

@@ -2,6 +2,7 @@
 
 import click
 
+from runner.commands.backup import backup, restore
 from warehouse.errors import OversightError
 
 
@@ -12,6 +13,10 @@ def _example(text: str) -> str:
 @click.group()
 def db() -> None:
     """The database: the embedded server, its address, migrations."""
+
+
+db.add_command(backup)
+db.add_command(restore)
 
 
 @db.command(epilog=_example("oversight db start"))

@@ -1,0 +1,293 @@
+"""`oversight db backup`: a dump of one snapshot, proved by restoring it and comparing every table.
+
+The four schemas are dumped by the admin login, which owns them (or is a member of the roles that
+do) and so sees every row. The proof goes into a database of its own on the same server; one that
+a killed backup left is dropped by the next.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+import psycopg2
+import structlog
+from psycopg2.extensions import connection as Connection
+from psycopg2.extensions import cursor as Cursor
+from psycopg2.sql import SQL, Identifier, Literal
+
+from runner.upkeep.contents import Contents, set_session, table_content, table_names
+from runner.upkeep.dump_file import (
+    Manifest,
+    check_file,
+    manifest_path,
+    read_manifest,
+    sha256_of,
+    write_manifest,
+)
+from runner.upkeep.programs import BackupError, CheckedRun, Child, address, programs_for
+from runner.upkeep.replay import look_at, replay
+from warehouse import database
+from warehouse.settings import Settings
+
+KEPT = 7
+_LOCK = "select pg_try_advisory_lock(hashtextextended('oversight backup', 0))"
+_LOCK_TIMEOUT = "60s"
+_ATTEMPTS = 5
+
+log = structlog.get_logger("oversight.backup")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backup:
+    """A backup that was proved."""
+
+    file: Path
+    bytes: int
+    sha256: str
+    tables: int
+    rows: int
+
+
+def backup_dir(settings: Settings) -> Path:
+    """Where backups lie."""
+    return settings.home / "backups"
+
+
+def back_up(settings: Settings, run: CheckedRun | None = None) -> Backup:
+    """Dump, prove, and keep the newest seven; BackupError when any of it fails.
+
+    A file that could not be proved stays until a later backup is; a partial one never does.
+    """
+    folder = backup_dir(settings)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.chmod(0o700)
+    connection = database.connect(settings, autocommit=True, application_name="oversight backup")
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(_LOCK)
+            if cursor.fetchone() != (True,):
+                raise BackupError("another backup of this database is running; wait for it")
+            proof = _proof_name(cursor)
+            _clear_leftovers(cursor, folder, proof)
+            taken_at = datetime.now(timezone.utc)
+            file = folder / f"oversight-{taken_at:%Y%m%dT%H%M%S%fZ}.dump"
+            backup_id = _open(cursor, file)
+            try:
+                done = _take_and_prove(settings, connection, file, taken_at, proof, run)
+            except BaseException as error:
+                _close(cursor, backup_id, error=str(error) or "it was interrupted")
+                log.error("backup", file=str(file), error=str(error))
+                raise
+            _close(cursor, backup_id, done=done)
+            _rotate(folder)
+    finally:
+        connection.close()
+    if run is not None:
+        run.rows_affected = done.rows
+    log.info("backup", file=str(done.file), bytes=done.bytes, rows=done.rows, tables=done.tables)
+    return done
+
+
+def _take_and_prove(
+    settings: Settings,
+    connection: Connection,
+    file: Path,
+    taken_at: datetime,
+    proof: str,
+    run: CheckedRun | None,
+) -> Backup:
+    programs = programs_for(connection)
+    partial = file.with_name(f"{file.name}.partial")
+    try:
+        os.close(os.open(partial, os.O_WRONLY | os.O_CREAT, 0o600))
+        with _snapshot(settings) as (cursor, snapshot):
+            dsn, environment = address(settings)
+            command = [
+                *(programs.path("pg_dump"), "--format=custom", f"--snapshot={snapshot}"),
+                *("--no-password", f"--lock-wait-timeout={_LOCK_TIMEOUT}"),
+                *("--schema=staging", "--schema=curated", "--schema=reporting"),
+                *("--schema=metadata", "--file", str(partial), "--dbname", dsn),
+            ]
+            child = Child(command, environment)
+            try:
+                contents = _contents(cursor, run)
+                cursor.execute("select instance_id::text from metadata.instance")
+                (instance_id,) = cursor.fetchone() or ("",)
+                if child.wait(run) != 0:
+                    raise BackupError(
+                        f"no backup was taken: {child.complaint()}; see that {file.parent} has "
+                        "room, then run `oversight db backup` again"
+                    )
+            finally:
+                child.end()
+        manifest = Manifest(
+            sha256=sha256_of(partial),
+            bytes=partial.stat().st_size,
+            taken_at=taken_at.isoformat(),
+            instance_id=instance_id,
+            tables=contents,
+        )
+        partial.rename(file)
+        write_manifest(file, manifest)
+    except OSError as error:
+        raise BackupError(
+            f"no backup was taken: can't write to {file.parent}: {error}; make room there"
+        ) from error
+    finally:
+        partial.unlink(missing_ok=True)
+    _prove(settings, connection, file, proof, run)
+    write_manifest(
+        file, dataclasses.replace(manifest, proved_at=datetime.now(timezone.utc).isoformat())
+    )
+    return Backup(
+        file=file,
+        bytes=manifest.bytes,
+        sha256=manifest.sha256,
+        tables=len(manifest.tables),
+        rows=manifest.rows,
+    )
+
+
+@contextmanager
+def _snapshot(settings: Settings) -> Iterator[tuple[Cursor, str]]:
+    """A transaction whose snapshot pg_dump shares, with all tables locked against being swapped.
+
+    The locks come first: a table that dbt swaps between snapshot and lock would be lost.
+    """
+    connection = database.connect(settings, application_name="oversight backup")
+    try:
+        with connection.cursor() as cursor:
+            set_session(cursor)
+            connection.commit()
+            for attempt in range(_ATTEMPTS):
+                names = table_names(cursor)
+                connection.commit()
+                try:
+                    _lock(cursor, names)
+                    break
+                except psycopg2.errors.UndefinedTable:
+                    connection.rollback()
+                    if attempt == _ATTEMPTS - 1:
+                        raise
+            cursor.execute("select pg_export_snapshot()")
+            (snapshot,) = cursor.fetchone() or ("",)
+            yield cursor, str(snapshot)
+    except psycopg2.Error as error:
+        raise BackupError(
+            f"no backup was taken: {str(error).strip()}; run `oversight db backup` again"
+        ) from error
+    finally:
+        connection.close()
+
+
+def _lock(cursor: Cursor, names: list[tuple[str, str]]) -> None:
+    """One transaction at one snapshot, which PostgreSQL takes after the locks."""
+    tables = SQL(", ").join(Identifier(schema, name) for schema, name in names)
+    cursor.execute(
+        SQL(
+            "set transaction isolation level repeatable read; set local lock_timeout = {}; "
+            "lock table {} in access share mode"
+        ).format(Literal(_LOCK_TIMEOUT), tables)
+    )
+
+
+def _contents(cursor: Cursor, run: CheckedRun | None) -> Contents:
+    found: Contents = {}
+    for schema, name in table_names(cursor):
+        if run is not None:
+            run.check()
+        found[f"{schema}.{name}"] = table_content(cursor, schema, name)
+    return found
+
+
+def _prove(
+    settings: Settings, connection: Connection, file: Path, proof: str, run: CheckedRun | None
+) -> None:
+    """Restore into a database of its own and compare every table there; the database goes."""
+    manifest = read_manifest(file)
+    listing = check_file(file, manifest)
+    with connection.cursor() as cursor:
+        try:
+            cursor.execute(SQL("create database {} template template0").format(Identifier(proof)))
+            target = look_at(cursor, *address(settings, proof))
+            replay(file, listing, manifest, target, programs_for(connection), run=run)
+        except (BackupError, psycopg2.Error) as error:
+            raise BackupError(
+                f"the backup {file} was taken but is not proved: {str(error).strip()}"
+            ) from error
+        finally:
+            _drop(cursor, proof)
+
+
+def _proof_name(cursor: Cursor) -> str:
+    """The same for every backup of this database, so that a leftover is found."""
+    cursor.execute("select oid from pg_database where datname = current_database()")
+    (oid,) = cursor.fetchone() or ("",)
+    return f"oversight_proof_{oid}"
+
+
+def _drop(cursor: Cursor, proof: str) -> None:
+    cursor.execute(SQL("drop database if exists {} with (force)").format(Identifier(proof)))
+
+
+def _clear_leftovers(cursor: Cursor, folder: Path, proof: str) -> None:
+    """What a killed backup left: its database, its partial files, its open row."""
+    cursor.execute("select from pg_database where datname = %s", (proof,))
+    if cursor.fetchone() is not None:
+        log.warning("dropping what a killed backup left", database=proof)
+        _drop(cursor, proof)
+    for path in folder.glob("*.partial"):
+        path.unlink(missing_ok=True)
+    cursor.execute(
+        "update metadata.backups set error = 'it was interrupted' "
+        "where proved_at is null and error is null"
+    )
+
+
+def _open(cursor: Cursor, file: Path) -> int:
+    cursor.execute(
+        "insert into metadata.backups (file) values (%s) returning backup_id", (file.name,)
+    )
+    (backup_id,) = cursor.fetchone() or (0,)
+    return int(backup_id)
+
+
+def _close(
+    cursor: Cursor, backup_id: int, *, done: Backup | None = None, error: str | None = None
+) -> None:
+    cursor.execute(
+        "update metadata.backups set error = %s, bytes = %s, sha256 = %s, tables = %s, rows = %s, "
+        "proved_at = case when %s::text is null then clock_timestamp() end where backup_id = %s",
+        (
+            error,
+            done and done.bytes,
+            done and done.sha256,
+            done and done.tables,
+            done and done.rows,
+            error,
+            backup_id,
+        ),
+    )
+
+
+def _rotate(folder: Path) -> None:
+    """Keep the newest seven that are proved; what was never proved goes once a newer one is."""
+    files = sorted(folder.glob("oversight-*.dump"), reverse=True)
+    proved = [file for file in files if _is_proved(file)]
+    for file in set(files) - set(proved[:KEPT]):
+        file.unlink(missing_ok=True)
+        manifest_path(file).unlink(missing_ok=True)
+
+
+def _is_proved(file: Path) -> bool:
+    try:
+        manifest = read_manifest(file)
+    except BackupError:
+        return False
+    return manifest is not None and manifest.proved_at is not None

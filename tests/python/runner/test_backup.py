@@ -1,0 +1,308 @@
+"""Backups: proved by restoring them, rotated, cleaned up after, and restored anywhere."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clusters import Cluster, start_cluster, stop_cluster
+from runner.upkeep import backup as backups
+from runner.upkeep.backup import back_up, backup_dir
+from runner.upkeep.contents import Contents, set_session, table_content, table_names
+from runner.upkeep.dump_file import read_manifest, write_manifest
+from runner.upkeep.programs import BackupError
+from runner.upkeep.restore import restore
+from warehouse import database, migrate
+from warehouse.catalogue import read_catalogue
+from warehouse.raw_tables import ensure_raw_tables
+from warehouse.settings import Settings
+
+FILL = """
+    insert into metadata.batches (engine, status, path) values ('oversight', 'landed', '/data');
+    insert into metadata.principals (name, key_sha256, role, scope)
+        values ('reader', sha256('x'), 'reader', '{"organization": ["*"]}');
+    insert into metadata.refresh_log (job_name) values ('refresh daily_metrics');
+    insert into metadata.job_requests (kind, status, run_id)
+        select 'refresh', 'running', run_id from metadata.refresh_log;
+    insert into staging.oversight__spend
+        (organization_id, record_key, batch_id, extracted_at, content_hash, spend_id, spend_amount)
+        select 'acme', 'acme|' || n, 1, now(), md5(n::text)::uuid, n::text, n * 1.10
+        from generate_series(1, 1000) as n;
+"""
+
+
+def execute(settings: Settings, statement: str) -> list[tuple[Any, ...]]:
+    connection = database.connect(settings, autocommit=True)
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(statement)
+            return cursor.fetchall() if cursor.description else []
+    finally:
+        connection.close()
+
+
+def contents(settings: Settings) -> Contents:
+    connection = database.connect(settings)
+    try:
+        with connection.cursor() as cursor:
+            set_session(cursor)
+            return {
+                f"{schema}.{name}": table_content(cursor, schema, name)
+                for schema, name in table_names(cursor)
+            }
+    finally:
+        connection.close()
+
+
+def fill(settings: Settings, statement: str = FILL) -> None:
+    connection = database.connect(settings)
+    ensure_raw_tables(connection, read_catalogue(settings.project_dir).sources)
+    connection.close()
+    execute(settings, statement)
+
+
+def at_home(settings: Settings, home: Path) -> Settings:
+    return dataclasses.replace(settings, home=home)
+
+
+def yes(_where: str) -> bool:
+    return True
+
+
+@pytest.fixture
+def filled(any_warehouse: Settings, tmp_path: Path) -> Settings:
+    """A warehouse with some rows, on 18 and on 15, with a home folder of its own."""
+    fill(any_warehouse)
+    return at_home(any_warehouse, tmp_path / "home")
+
+
+@pytest.fixture
+def filled18(warehouse: Settings, tmp_path: Path) -> Settings:
+    fill(warehouse)
+    return at_home(warehouse, tmp_path / "home")
+
+
+@pytest.fixture
+def elsewhere(server: Cluster) -> Iterator[tuple[Cluster, Settings]]:
+    """An empty database of a login with CREATEROLE alone, on another server of each version."""
+    other = start_cluster(server.version)
+    assert other is not None
+    other.run("create role plain login createrole createdb")
+    yield other, other.settings_for(other.create_database(owner="plain"), "plain")
+    stop_cluster(other)
+
+
+class TestTaking:
+    def test_a_backup_is_private_proved_and_noted(self, filled: Settings) -> None:
+        done = back_up(filled)
+        assert done.file.parent.stat().st_mode & 0o777 == 0o700
+        assert {path.stat().st_mode & 0o777 for path in done.file.parent.iterdir()} == {0o600}
+        manifest = read_manifest(done.file)
+        assert manifest is not None
+        assert manifest.tables["staging.oversight__spend"].rows == 1000
+        [row] = execute(
+            filled,
+            "select file, bytes, sha256, proved_at is not null, tables, rows, error "
+            "from metadata.backups",
+        )
+        assert row == (
+            done.file.name, done.file.stat().st_size, done.sha256, True, done.tables, done.rows,
+            None,
+        )  # fmt: skip
+        assert execute(filled, "select from pg_database where datname ~ '^oversight_proof'") == []
+
+    def test_the_newest_seven_that_are_proved_stay(self, filled18: Settings) -> None:
+        first = back_up(filled18)
+        manifest = read_manifest(first.file)
+        assert manifest is not None
+        for day in range(10, 18):
+            name = f"oversight-202501{day}T000000000000Z.dump"
+            (first.file.parent / name).write_bytes(b"x")
+            is_proved = day != 17
+            write_manifest(
+                first.file.parent / name,
+                manifest if is_proved else dataclasses.replace(manifest, proved_at=None),
+            )
+        last = back_up(filled18)
+        kept = sorted(path.name for path in backup_dir(filled18).glob("*.dump"))
+        assert kept[-2:] == [first.file.name, last.file.name]
+        assert [name[10:18] for name in kept[:-2]] == [f"202501{day}" for day in range(12, 17)]
+        assert len(list(backup_dir(filled18).iterdir())) == 14
+
+    def test_a_proof_that_differs_is_an_error_and_says_where(
+        self, filled18: Settings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        right = table_content
+
+        def wrong(cursor: Any, schema: str, name: str) -> Any:
+            found = right(cursor, schema, name)
+            if name == "oversight__spend":
+                return dataclasses.replace(found, checksum="1")
+            return found
+
+        monkeypatch.setattr(backups, "table_content", wrong)
+        with pytest.raises(BackupError, match=r"not proved.*staging\.oversight__spend differs"):
+            back_up(filled18)
+        [(proved_at, error)] = execute(filled18, "select proved_at, error from metadata.backups")
+        assert proved_at is None
+        assert "differs" in error
+        assert execute(filled18, "select from pg_database where datname ~ '^oversight_proof'") == []
+
+    def test_programs_that_are_too_old_are_named(
+        self, filled18: Settings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("PATH", "")
+        monkeypatch.setattr("runner.upkeep.programs.server.bin_dir", lambda: Path("/nowhere"))
+        with pytest.raises(BackupError, match=r"PostgreSQL 18 or newer.*found: none.*PATH"):
+            back_up(filled18)
+
+    def test_two_at_once_are_refused(self, filled18: Settings) -> None:
+        connection = database.connect(filled18, autocommit=True)
+        with connection.cursor() as cursor:
+            cursor.execute(backups._LOCK)
+        with pytest.raises(BackupError, match="another backup"):
+            back_up(filled18)
+        connection.close()
+
+
+class TestRestoring:
+    def test_on_another_server_as_a_plain_login(
+        self, filled: Settings, elsewhere: tuple[Cluster, Settings]
+    ) -> None:
+        other = elsewhere[1]
+        done = back_up(filled)
+        before = contents(filled)
+        restored = restore(other, done.file, may_replace=lambda _where: False)
+        after = contents(other)
+        changed = {name for name in before if before[name] != after[name]}
+        assert changed == {
+            f"metadata.{name}"
+            for name in ("instance", "refresh_log", "job_requests", "leadership", "backups")
+        }
+        assert not restored.is_same_instance
+        assert execute(other, "select status, error_message from metadata.refresh_log") == [
+            ("abandoned", "it was running when the backup was taken")
+        ]
+        assert execute(other, "select status, run_id from metadata.job_requests") == [
+            ("pending", None)
+        ]
+        cluster, name = elsewhere[0], Cluster.name_of(other)
+        migrated = other.database_url
+        assert migrated
+        fresh = cluster.settings_for(cluster.create_database(owner="plain"), "plain")
+        migrate.migrate(fresh)
+        connection = database.connect(fresh)
+        ensure_raw_tables(connection, read_catalogue(fresh.project_dir).sources)
+        connection.close()
+        assert _sorted(cluster.dump(name)) == _sorted(cluster.dump(Cluster.name_of(fresh)))
+        assert migrate.pending(other) == []
+        # nobody is left in the role that may delete
+        [(count,)] = execute(
+            other,
+            "select count(*) from pg_auth_members where roleid = 'oversight_retention'::regrole"
+            " and not admin_option",
+        )
+        assert count == 0
+
+    def test_a_newer_server_takes_an_older_backup_and_not_the_other_way(
+        self, filled: Settings, server18: Cluster
+    ) -> None:
+        done = back_up(filled)
+        newer = server18.migrated_database()
+        restore(newer, done.file, may_replace=yes)
+        rows = "select count(*), sum(spend_amount) from staging.oversight__spend"
+        assert execute(newer, rows) == execute(filled, rows)
+
+    def test_in_place_it_stays_the_same_warehouse(self, filled18: Settings) -> None:
+        done = back_up(filled18)
+        instance = "select instance_id from metadata.instance"
+        before = execute(filled18, instance)
+        execute(
+            filled18,
+            "insert into metadata.batches (engine, status, path) values ('x', 'landed', '')",
+        )
+        assert restore(filled18, done.file, may_replace=yes).is_same_instance
+        assert execute(filled18, instance) == before
+        assert execute(filled18, "select count(*) from metadata.batches") == [(1,)]
+
+    def test_what_holds_data_is_asked_for_first(self, filled18: Settings) -> None:
+        done = back_up(filled18)
+        before = contents(filled18)
+        with pytest.raises(BackupError, match="--yes"):
+            restore(filled18, done.file, may_replace=lambda _where: False)
+        assert contents(filled18) == before
+
+    @pytest.mark.parametrize("has_manifest", [True, False])
+    @pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "text"])
+    def test_a_damaged_file_is_found_before_anything_changes(
+        self, filled18: Settings, damage: str, has_manifest: bool
+    ) -> None:
+        done = back_up(filled18)
+        data = bytearray(done.file.read_bytes())
+        if damage == "cut":
+            data = data[: len(data) * 2 // 3]
+        elif damage == "flipped":
+            place = data.index(b"\x78\x9c", len(data) // 2) + 40
+            data[place] ^= 0xFF
+        else:
+            data = bytearray(b"" if damage == "empty" else b"select 1;\n")
+        done.file.write_bytes(data)
+        if not has_manifest:
+            done.file.with_name(f"{done.file.name}.json").unlink()
+        before = contents(filled18)
+        with pytest.raises(BackupError, match=r"damaged|no backup that pg_restore can read"):
+            restore(filled18, done.file, may_replace=yes)
+        assert contents(filled18) == before
+
+    def test_rows_that_differ_from_the_manifest_roll_everything_back(
+        self, filled18: Settings
+    ) -> None:
+        done = back_up(filled18)
+        manifest = read_manifest(done.file)
+        assert manifest is not None
+        table = "staging.oversight__spend"
+        wrong = dataclasses.replace(manifest.tables[table], rows=999)
+        write_manifest(
+            done.file, dataclasses.replace(manifest, tables={**manifest.tables, table: wrong})
+        )
+        execute(
+            filled18,
+            "insert into metadata.batches (engine, status, path) values ('x', 'landed', '')",
+        )
+        before = contents(filled18)
+        with pytest.raises(BackupError, match=r"spend differs.*999"):
+            restore(filled18, done.file, may_replace=yes)
+        assert contents(filled18) == before
+
+    def test_a_backup_of_a_newer_oversight_is_refused(self, filled18: Settings) -> None:
+        execute(
+            filled18,
+            "insert into metadata._yoyo_migration (migration_hash, migration_id) "
+            "values ('x', '9999.later')",
+        )
+        done = back_up(filled18)
+        with pytest.raises(BackupError, match=r"newer Oversight \(migrations 9999\.later\)"):
+            restore(filled18, done.file, may_replace=yes)
+
+
+def _sorted(dump: str) -> list[str]:
+    """Lines of a schema dump: grants to one role come in the order in which they were given."""
+    return sorted(line for line in dump.splitlines() if not line.startswith("--"))
+
+
+def test_the_password_is_not_on_the_command_line(tmp_path: Path) -> None:
+    from runner.upkeep.programs import address
+
+    settings = Settings(
+        project_dir=tmp_path, home=tmp_path, database_url="postgresql://me:secret@host/name"
+    )
+    dsn, environment = address(settings, "other")
+    assert "secret" not in dsn
+    assert "dbname=other" in dsn
+    assert environment["PGPASSWORD"] == "secret"
+    assert os.environ.get("PGPASSWORD") is None
