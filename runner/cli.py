@@ -6,6 +6,7 @@ from runner.commands.api import key, openapi, serve
 from runner.commands.database import db
 from runner.commands.load import load
 from runner.commands.output import print_error, remember, wants_json
+from runner.commands.pull import pull
 from runner.commands.refresh import refresh, schedule
 from runner.commands.simulate import simulate
 from warehouse.errors import OversightError
@@ -50,7 +51,7 @@ def main(context: click.Context) -> None:
     configure(is_service=context.invoked_subcommand == "schedule")
 
 
-for _command in (db, key, load, openapi, refresh, schedule, serve, simulate):
+for _command in (db, key, load, openapi, pull, refresh, schedule, serve, simulate):
     main.add_command(_command)
 
 

@@ -29,6 +29,8 @@ Examples:
   oversight simulate --path big --from 2026-01-01 --to 2026-03-31 --rows 10_000_000
   oversight simulate --path drifted --from 2026-11-01 --to 2026-11-07 \\
       --scenario drift --drift 0.2%
+  oversight simulate --serve --from 2026-11-01 --to 2026-11-07 --speed 3600 \\
+      --fault 500s=0.2 --fault cut@3,7
 """
 
 
@@ -44,10 +46,11 @@ def share_of_one(text: str) -> Decimal:
 
 
 DAY = click.DateTime(["%Y-%m-%d"])
+MOMENT = click.DateTime(["%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d"])
 
 
 @click.command("simulate", epilog=SCENARIOS)
-@click.option("--path", type=click.Path(path_type=Path), required=True, help="Where to write.")
+@click.option("--path", type=click.Path(path_type=Path), help="Where to write.")
 @click.option("--from", "first_day", type=DAY, required=True, help="First day.")
 @click.option("--to", "last_day", type=DAY, required=True, help="Last day, included.")
 @click.option("--rows", default=10_000, show_default=True, help="Spend and events together.")
@@ -79,28 +82,49 @@ DAY = click.DateTime(["%Y-%m-%d"])
 )
 @click.option("--drift-keys", default=3, show_default=True, help="At how many keys.")
 @click.option("--currency", default="USD", show_default=True)
+@click.option("--serve", is_flag=True, help="Serve it over HTTP for `oversight pull` instead.")
+@click.option("--port", default=8090, show_default=True, help="Where to serve, on 127.0.0.1.")
+@click.option(
+    "--fault",
+    "faults",
+    multiple=True,
+    metavar="KIND[=SHARE|@N,N]",
+    help="500s, 429s, slow, cut or repeat: of all requests, a share, or those numbered.",
+)
+@click.option("--clock", type=MOMENT, help="The served engine's time at the start, in UTC.")
+@click.option("--speed", default=0.0, help="Its seconds a second; without --clock from the start.")
 @json_option
 def simulate(
-    path: Path,
+    path: Path | None,
     first_day: datetime,
     last_day: datetime,
     spend_share: Decimal,
     share: Decimal,
     file_format: Any,
     as_json: bool,
+    serve: bool,
+    port: int,
+    faults: tuple[str, ...],
+    clock: datetime | None,
+    speed: float,
     **fields: Any,
 ) -> None:
     """Write native extracts of a reporting engine that does not exist.
 
     Partners, campaigns, events, spend and control totals for a range of days, ready for
     `oversight load`. Control totals are what the engine knows: exact sums of its records.
+
+    With --serve nothing is written: the engine answers on 127.0.0.1 until Ctrl-C, and shows what it
+    knows at its own time, all of it unless --clock or --speed is given.
     """
     from runner.progress import Progress
     from runner.simulation.simulate import Simulation
     from runner.simulation.simulate import simulate as write
 
+    if path is None and not serve:
+        raise click.UsageError("give --path, or --serve")
     specification = Simulation(
-        path=path,
+        path=path or Path(),
         first_day=first_day.date(),
         last_day=last_day.date(),
         format=file_format,
@@ -108,6 +132,14 @@ def simulate(
         share=float(share),
         **fields,
     )
+    if serve:
+        from runner.simulation.serve import serve_until_interrupted
+
+        serve_until_interrupted(
+            specification, port=port, faults=faults, clock=clock, speed=speed, say=click.echo
+        )
+        return
+    assert path is not None
     with Progress("simulate") as progress:
         report = write(specification, lambda done, total: progress.show("", done, total))
     if as_json:

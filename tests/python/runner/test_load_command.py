@@ -13,7 +13,8 @@ from terminals import on_pipe, on_terminal
 
 from runner.cli import main
 from runner.landing.errors import LandingError
-from runner.landing.load import LoadReport, load_engine
+from runner.landing.ledger import LoadReport
+from runner.landing.load import load_engine
 from warehouse.declared import Catalogue
 from warehouse.settings import Settings
 
