@@ -89,6 +89,8 @@ def read_catalogue(project_dir: Path) -> Catalogue:
         marts=tuple(sorted(marts, key=lambda mart: mart.name)),
         reporting_timezone=str(variables.get("reporting_timezone")),
         reporting_currency=currency,
+        nightly=variables.get("nightly"),
+        weekly=variables.get("weekly"),
     )
 
 

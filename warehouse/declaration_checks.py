@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from warehouse.declared import Mart, SourceTable
+from warehouse.durations import cadence_problem
 from warehouse.declared_sources import is_zone
 from warehouse.yaml_files import Key, Problem, YamlFile
 
@@ -59,7 +60,7 @@ def _source_columns(
 
 
 def check_variables(project: YamlFile) -> Iterator[Problem]:
-    """The reporting zone and currency, which every declaration is measured by."""
+    """The reporting zone and currency, and when the jobs of the whole warehouse run."""
     variables = project.content.get("vars") or {}
     zone, currency = variables.get("reporting_timezone"), variables.get("reporting_currency")
     if not isinstance(zone, str) or not is_zone(zone):
@@ -67,6 +68,13 @@ def check_variables(project: YamlFile) -> Iterator[Problem]:
         yield project.problem(["vars"], message)
     if not isinstance(currency, str) or not re.fullmatch("[A-Z]{3}", currency):
         yield project.problem(["vars"], "reporting_currency must be an ISO code, such as USD")
+    for name in ("nightly", "weekly"):
+        cadence = variables.get(name)
+        problem = cadence_problem(cadence) if isinstance(cadence, str) else None
+        if cadence is not None and not isinstance(cadence, str):
+            problem = f"{cadence!r} is no cron line; write it in quotation marks"
+        if problem is not None:
+            yield project.problem(["vars"], f"{name}: {problem}", key=name)
 
 
 def check_parents(tables: Sequence[SourceTable], files: Sequence[YamlFile]) -> Iterator[Problem]:

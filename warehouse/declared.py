@@ -167,13 +167,18 @@ class Mart:
 
 @dataclass(frozen=True, kw_only=True)
 class Catalogue:
-    """Everything declared, in the order of names, so that equal declarations have equal hashes."""
+    """Everything declared, in the order of names, so that equal declarations have equal hashes.
+
+    `nightly` and `weekly` are cron lines in UTC of the jobs of those names, None for never.
+    """
 
     sources: tuple[SourceTable, ...]
     feeds: tuple[Feed, ...]
     marts: tuple[Mart, ...]
     reporting_timezone: str = "UTC"
     reporting_currency: str = "USD"
+    nightly: str | None = None
+    weekly: str | None = None
 
     @cached_property
     def engines(self) -> tuple[str, ...]:

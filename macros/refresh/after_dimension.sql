@@ -20,8 +20,8 @@
     {{ record_batches() }}
     {{ record_taken_changes() }}
     {% set written %}
-        select count(*) from {{ this }}
+        {{ this }}
         {% if is_incremental() %} join pg_temp.touched_ids using (organization_id, {{ id }}) {% endif %}
     {% endset %}
-    {{ record_rows(written) }}
+    {{ record_rows(written, ["organization_id", id]) }}
 {% endmacro %}

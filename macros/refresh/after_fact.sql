@@ -12,10 +12,10 @@
     {{ record_change(keys) }}
     {{ record_batches() }}
     {% set written %}
-        select count(*) from {{ this }}
+        {{ this }}
         {% if is_incremental() %}
             where record_key = any(array(select record_key from pg_temp.touched_records))
         {% endif %}
     {% endset %}
-    {{ record_rows(written) }}
+    {{ record_rows(written, ["record_key"]) }}
 {% endmacro %}

@@ -18,10 +18,10 @@
     {{ record_waiting() }}
     {{ record_versions(is_partial) }}
     {% set written %}
-        select count(*) from {{ this }}
+        {{ this }}
         {% if is_partial %}
             join pg_temp.touched_keys using (organization_id, {{ mart_key(model).grain | join(", ") }})
         {% endif %}
     {% endset %}
-    {{ record_rows(written) }}
+    {{ record_rows(written, ["organization_id"] + mart_key(model).grain) }}
 {% endmacro %}

@@ -36,12 +36,12 @@
         analyze pg_temp.touched_ids;
         create temporary table old_rows on commit drop as
         select t.* from {{ this }} as t join pg_temp.touched_ids as k using (organization_id, {{ id }});
-        create temporary table row_counts on commit drop as
+        create temporary table removed_rows on commit drop as
         with deleted as (
             delete from {{ this }} as t using pg_temp.touched_ids as k
             where t.organization_id = k.organization_id and t.{{ id }} = k.{{ id }}
-            returning 1
+            returning t.organization_id, t.{{ id }}
         )
-        select count(*) as rows_deleted from deleted;
+        select organization_id, {{ id }} from deleted;
     {% endif %}
 {% endmacro %}

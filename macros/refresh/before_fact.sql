@@ -9,12 +9,12 @@
         select distinct organization_id, {{ keys | join(", ") }}
         from {{ this }}
         where record_key = any(array(select record_key from pg_temp.touched_records));
-        create temporary table row_counts on commit drop as
+        create temporary table removed_rows on commit drop as
         with deleted as (
             delete from {{ this }}
             where record_key = any(array(select record_key from pg_temp.touched_records))
-            returning 1
+            returning record_key
         )
-        select count(*) as rows_deleted from deleted;
+        select record_key from deleted;
     {% endif %}
 {% endmacro %}

@@ -18,18 +18,21 @@
             create temporary table old_rows on commit drop as
             select t.* from {{ this }} as t join pg_temp.touched_keys as k on {{ where }};
         {% endif %}
-        create temporary table row_counts on commit drop as
+        create temporary table removed_rows on commit drop as
         with deleted as (
-            delete from {{ this }} as t using pg_temp.touched_keys as k where {{ where }} returning 1
+            delete from {{ this }} as t using pg_temp.touched_keys as k where {{ where }}
+            returning t.organization_id{% for column in key.grain %}, t.{{ column }}{% endfor %}
         )
-        select count(*) as rows_deleted from deleted;
+        select * from deleted;
     {% elif is_incremental() %}
         {% if mart.parity == "hold" %}
             create temporary table old_rows on commit drop as select * from {{ this }};
         {% endif %}
-        create temporary table row_counts on commit drop as
-        with deleted as (delete from {{ this }} returning 1)
-        select count(*) as rows_deleted from deleted;
+        create temporary table removed_rows on commit drop as
+        with deleted as (
+            delete from {{ this }} returning organization_id, {{ mart_key(model).grain | join(", ") }}
+        )
+        select * from deleted;
     {% elif mart.parity == "hold" and load_relation(this) is not none %}
         create temporary table old_rows on commit drop as select * from {{ this }};
     {% endif %}

@@ -10,6 +10,10 @@
             {% do ref("fact_control_totals") %}
         {% endif %}
     {% elif model.config.materialized == "incremental" %}
+        {% if env_var("OVERSIGHT_RUN_ID", "") %}
+            {# a run that was frozen and woke up, or was cancelled, starts no model more #}
+            select metadata.require_running({{ env_var("OVERSIGHT_RUN_ID") | int }});
+        {% endif %}
         select pg_advisory_xact_lock(hashtextextended('oversight:{{ model_key(this) }}', 0));
         {# new readers queue behind a swap that waits for an old one: rather fail, and let the next run try again #}
         set local lock_timeout = '10s';

@@ -1,0 +1,82 @@
+"""What others ask of the runner: rows of metadata.job_requests, taken by the leader one by one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from psycopg2.extensions import connection as Connection
+
+from warehouse.database import connect
+from warehouse.retries import retrying
+from warehouse.settings import Settings
+
+CHANNEL = "oversight_requests"
+_END_SECONDS = 60.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """One row that asks for something; `scheduled_for` is a slot when another clock keeps time."""
+
+    request_id: int
+    kind: str
+    arguments: dict[str, Any]
+    scheduled_for: datetime | None
+
+
+def pending(connection: Connection) -> list[Request]:
+    """What nobody has taken yet, oldest first."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "select request_id, kind, arguments, scheduled_for from metadata.job_requests "
+            "where status = 'pending' order by request_id"
+        )
+        return [
+            Request(request_id=row[0], kind=row[1], arguments=row[2], scheduled_for=row[3])
+            for row in cursor.fetchall()
+        ]
+
+
+def take(connection: Connection, request: Request, *, epoch: int) -> bool:
+    """Mark a request as running; False when it was taken, cancelled, or another leads by now."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "update metadata.job_requests set status = 'running' "
+            "where request_id = %s and status = 'pending' "
+            "and exists (select from metadata.leadership where epoch = %s)",
+            (request.request_id, epoch),
+        )
+        return cursor.rowcount == 1
+
+
+def put_back(connection: Connection) -> int:
+    """Make pending again what a runner that died had taken; gives back how many."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "update metadata.job_requests set status = 'pending' where status = 'running'"
+        )
+        return cursor.rowcount
+
+
+def end(
+    settings: Settings, request_id: int, status: str, *, run_id: int | None, error: str | None
+) -> None:
+    """Write how a request ended, with the run that did it."""
+    retrying(seconds=_END_SECONDS)(_end, settings, request_id, status, run_id, error)
+
+
+def _end(
+    settings: Settings, request_id: int, status: str, run_id: int | None, error: str | None
+) -> None:
+    connection = connect(settings, autocommit=True)
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "update metadata.job_requests set status = %s, run_id = %s, error_message = %s, "
+                "finished_at = clock_timestamp() where request_id = %s and status = 'running'",
+                (status, run_id, error, request_id),
+            )
+    finally:
+        connection.close()

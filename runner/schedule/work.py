@@ -1,0 +1,79 @@
+"""What the daemon's threads do: each a run with its row, none of which may stop the daemon."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+
+import structlog
+
+from runner.runs.log import Run, RunCancelled, SlotTaken, Superseded, logged_runs
+from runner.runs.refresh import run_dbt, run_tests
+from runner.runs.warm_dbt import Dbt
+from warehouse.settings import Settings
+
+Slots = dict[str, datetime | None]
+
+log = structlog.get_logger("oversight.schedule")
+
+
+class Work:
+    """Runs under way, so that they can be ended when the daemon is stopped or leads no more."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.dbt = Dbt(settings)
+        self._runs: set[Run] = set()
+        self._lock = threading.Lock()
+
+    def refresh(self, slots: Slots, marts: Sequence[str], *, epoch: int, full: bool = False) -> int:
+        """One dbt for all that is due together, in dependency order; gives back the first run_id.
+
+        A job that still runs elsewhere, or whose slot was taken, is left out.
+        """
+        with self._run(slots, epoch=epoch) as run:
+            if not run.is_skipped:
+                left_out = slots.keys() - run.run_ids.keys()
+                todo = [name for name in marts if name not in left_out]
+                run_dbt(self.settings, run, self.dbt, todo, full=full)
+        return run.run_id
+
+    def do(self, kind: str, slots: Slots, arguments: dict[str, Any], *, epoch: int) -> int:
+        """One job of any other kind; gives back its run_id."""
+        with self._run(slots, epoch=epoch) as run:
+            if not run.is_skipped:
+                getattr(self, f"_{kind}")(run, arguments)
+        return run.run_id
+
+    def _nightly(self, run: Run, _arguments: dict[str, Any]) -> None:
+        """The tests of the whole project."""
+        run_tests(run, self.dbt)
+
+    def cancel(self, reason: str) -> None:
+        """End every run under way; each writes its final state."""
+        with self._lock:
+            runs = list(self._runs)
+        for run in runs:
+            run.cancel(reason)
+
+    def close(self) -> None:
+        """End dbt's warm process."""
+        self.dbt.close()
+
+    @contextmanager
+    def _run(self, slots: Slots, *, epoch: int) -> Iterator[Run]:
+        with logged_runs(self.settings, slots, epoch=epoch) as run:
+            with self._lock:
+                self._runs.add(run)
+            try:
+                yield run
+            finally:
+                with self._lock:
+                    self._runs.discard(run)
+
+
+NOT_DONE = (SlotTaken, Superseded, RunCancelled)
+"""What ends a piece of work without anything being wrong with it."""

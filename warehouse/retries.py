@@ -1,0 +1,72 @@
+"""Trying again where the database was away or busy, and nowhere else."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import psycopg2
+from psycopg2 import errors
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception,
+    stop_after_attempt,
+    stop_after_delay,
+    wait_random_exponential,
+)
+
+from warehouse.errors import DatabaseUnreachableError
+
+_BUSY = (
+    errors.SerializationFailure,
+    errors.DeadlockDetected,
+    errors.LockNotAvailable,
+)
+# SQLSTATE classes of a lost or refused connection: 08, and the server's shutting down or starting.
+_AWAY = re.compile(r"^(08...|57P0[1-3])$")
+# dbt gives the server's message only as text.
+_TEXT = re.compile(
+    r"could not serialize access|deadlock detected|due to lock timeout"
+    r"|server closed the connection|connection (to server )?.*(failed|refused)|could not connect"
+    r"|terminating connection due to (administrator command|unexpected postmaster exit)"
+    r"|the database system is (starting up|shutting down|in recovery)|connection already closed"
+    r"|connection not open|SSL connection has been closed|could not receive data from server",
+    re.IGNORECASE,
+)
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether the same work may go well a moment later: connection, serialization or a lock."""
+    if isinstance(error, (DatabaseUnreachableError, psycopg2.InterfaceError, *_BUSY)):
+        return True
+    if not isinstance(error, psycopg2.OperationalError):
+        return False
+    # psycopg2 gives a connection that broke no code at all.
+    return error.pgcode is None or bool(_AWAY.match(error.pgcode))
+
+
+def is_transient_message(text: str) -> bool:
+    """The same for the text of an error, which is all that dbt gives."""
+    return bool(_TEXT.search(text))
+
+
+def retrying(
+    *,
+    seconds: float,
+    attempts: int = 1_000_000,
+    before_sleep: Callable[[RetryCallState], None] | None = None,
+    sleep: Callable[[float], Any] | None = None,
+) -> Retrying:
+    """Calls again after transient errors, with growing random waits, then raises the last one.
+
+    Use: `retrying(seconds=60)(function, argument)`. `sleep` waits, for one that can be woken.
+    """
+    options: dict[str, Any] = {} if sleep is None else {"sleep": sleep}
+    return Retrying(
+        retry=retry_if_exception(is_transient),
+        wait=wait_random_exponential(multiplier=0.2, max=5),
+        stop=stop_after_delay(seconds) | stop_after_attempt(attempts),
+        before_sleep=before_sleep,
+        reraise=True,
+        **options,
+    )
