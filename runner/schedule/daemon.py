@@ -1,7 +1,7 @@
 """The daemon: leads or stands by, finds out once a second what is due, and has it done.
 
-Its own loop asks what is due, since APScheduler's sleeps until a time of the wall clock: set back one
-hour, it stalls for one. APScheduler reads the cron lines and runs the work on its threads.
+Its own loop asks what is due, since APScheduler's sleeps until a time of the wall clock: set back
+one hour, it stalls for one. APScheduler reads the cron lines and runs the work on its threads.
 """
 
 from __future__ import annotations
@@ -151,11 +151,7 @@ class Daemon:
             # A run that was a second try already is not tried a third time.
             if dead.scheduled_for is not None and dead.job_name in self._marts():
                 self._submit(
-                    "refresh",
-                    [dead.job_name],
-                    lambda epoch, name=dead.job_name: self.work.refresh(
-                        {name: None}, [name], epoch=epoch
-                    ),
+                    "refresh", [dead.job_name], self._job_of("refresh", {dead.job_name: None})
                 )
 
     def _marts(self) -> set[str]:

@@ -1,7 +1,7 @@
 """When jobs are due: slots of cron lines in UTC, worked out from the newest slot that was taken.
 
 Everything here is a function of its arguments; the one clock is the database's, so that several
-machines agree. A clock that is set back meets slots that were taken already, and nothing runs twice.
+machines agree. A clock set back meets slots that were taken already, and nothing runs twice.
 """
 
 from __future__ import annotations
