@@ -150,9 +150,8 @@ class Daemon:
             log.warning("abandoned", run_id=dead.run_id, job=dead.job_name)
             # A run that was a second try already is not tried a third time.
             if dead.scheduled_for is not None and dead.job_name in self._marts():
-                self._submit(
-                    "refresh", [dead.job_name], self._job_of("refresh", {dead.job_name: None})
-                )
+                again = self._job_of("refresh", {dead.job_name: None})
+                self._submit("refresh", [dead.job_name], again)
 
     def _marts(self) -> set[str]:
         return {job.name for job in self.jobs if job.kind == "refresh"}
