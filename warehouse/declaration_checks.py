@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from warehouse.declared import Mart, SourceTable
-from warehouse.durations import cadence_problem
 from warehouse.declared_sources import is_zone
+from warehouse.durations import cadence_problem
 from warehouse.yaml_files import Key, Problem, YamlFile
 
 _REF = re.compile(r"ref\(\s*['\"](\w+)['\"]\s*\)")

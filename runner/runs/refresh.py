@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 
+import psycopg2
 import structlog
 from psycopg2.extensions import connection as Connection
 
@@ -14,7 +15,7 @@ from runner.runs.log import Claim, Run, RunCancelled, logged_run
 from runner.runs.warm_dbt import Dbt, DbtResult
 from warehouse.catalogue import Catalogue, read_catalogue
 from warehouse.database import connect
-from warehouse.errors import OversightError
+from warehouse.errors import DatabaseUnreachableError, OversightError
 from warehouse.raw_tables import ensure_raw_tables
 from warehouse.retries import is_transient_message, retrying
 from warehouse.settings import Settings
@@ -23,6 +24,7 @@ _INCREMENTAL = "config.materialized:incremental"
 _ERROR_CHARACTERS = 4000
 _ATTEMPTS = 3
 _AWAY_SECONDS = 120.0
+_LOOK_SECONDS = 5.0
 
 log = structlog.get_logger("oversight.runs")
 
@@ -94,24 +96,37 @@ def run_dbt(
         finally:
             connection.close()
         result = _result(run, dbt, arguments)
-        run.dbt_version = result.dbt_version
         if result.success:
+            _check_written(settings, run, marts)
             return
-        run.check()
-        error = _error_of(result)
         is_passing = all(map(is_transient_message, result.failures or (result.output,)))
         if not is_passing or run.attempts == _ATTEMPTS:
-            raise RefreshError(error)
-        log.warning("tried again", run_id=run.run_id, attempt=run.attempts, error=error)
+            raise RefreshError(_error_of(result))
+        log.warning("tried again", run_id=run.run_id, attempt=run.attempts, why=result.failures)
         run.wait(2.0**run.attempts)
         run.attempts += 1
+
+
+def _check_written(settings: Settings, run: Run, marts: Sequence[str]) -> None:
+    """dbt is content when it finds nothing to select; the marts' own transactions tell."""
+    connection = retrying(seconds=_AWAY_SECONDS)(connect, settings, autocommit=True)
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "select m from unnest(%s::text[]) as m where not exists ("
+                "select from metadata.refresh_log_model where run_id = %s and model = m)",
+                (list(marts), run.run_id),
+            )
+            missing = [str(row[0]) for row in cursor.fetchall()]
+    finally:
+        connection.close()
+    if missing:
+        raise RefreshError(f"dbt knows no mart {', '.join(missing)} in {settings.project_dir}")
 
 
 def run_tests(run: Run, dbt: Dbt) -> None:
     """Have dbt run every test of the project; RefreshError names those that fail."""
     result = _result(run, dbt, ["test"])
-    run.dbt_version = result.dbt_version
-    run.check()
     if not result.success:
         raise RefreshError(_error_of(result))
 
@@ -121,9 +136,12 @@ def _result(run: Run, dbt: Dbt, arguments: Sequence[str]) -> DbtResult:
     under_way = dbt.start(arguments, run_id=run.run_id)
     try:
         run.on_over(under_way.cancel)
-        while (result := under_way.wait(5.0)) is None:
-            if under_way.is_stuck():
-                raise RefreshError("dbt stood still with its transaction open, and was ended")
+        while (result := under_way.wait(_LOOK_SECONDS)) is None:
+            with suppress(DatabaseUnreachableError, psycopg2.Error):
+                if under_way.is_stuck():
+                    raise RefreshError("dbt stood still with its transaction open, and was ended")
+        run.dbt_version = result.dbt_version
+        run.check()
         return result
     except BaseException:
         under_way.cancel()

@@ -16,6 +16,7 @@ from simulated import specification
 from clusters import Cluster
 from runner.cli import main
 from runner.landing.load import load_engine
+from runner.runs.log import Claim
 from runner.runs.refresh import RefreshError, refresh
 from runner.simulation.simulate import simulate
 from warehouse.catalogue import deploy
@@ -141,7 +142,7 @@ def test_a_job_that_still_runs_is_skipped_and_logged(deployed: Settings) -> None
 
 def test_a_run_by_the_schedule_says_for_when(deployed: Settings) -> None:
     slot = datetime(2026, 11, 1, 12, 15, tzinfo=timezone.utc)
-    refresh(deployed, ["daily_metrics"], scheduled_for=slot)
+    refresh(deployed, ["daily_metrics"], claim=Claim(scheduled_for=slot))
     assert newest_run(deployed)["scheduled_for"] == "2026-11-01T12:15:00+00:00"
 
 

@@ -168,7 +168,7 @@ def test_a_run_that_lost_its_lock_is_abandoned_after_the_grace_and_then_fenced(
             lambda: (
                 not rows(
                     warehouse,
-                    "select from pg_locks as k join pg_database as d on d.oid = k.database "
+                    "select 1 from pg_locks as k join pg_database as d on d.oid = k.database "
                     "where k.classid = %s and d.datname = current_database()",
                     LIVES,
                 )

@@ -1,86 +1,255 @@
-"""The scheduler takes cadences from the deployed catalogue, in UTC, and keeps up with it."""
+"""The daemon does what is due once, together, in the cadence of the deployed catalogue."""
 
 from __future__ import annotations
 
 import dataclasses
-import time
+import json
 from collections.abc import Iterator
 from datetime import datetime, timezone
 
 import pytest
-from projects import copy_project, edit
+from compared import ComparedWarehouse
+from daemons import HandDaemon, deploy_to, log_of, set_taken, wait_until
+from simulated import specification
 
-from clusters import Cluster
-from runner.schedule import daemon as schedule
-from runner.schedule.daemon import jobs, make_scheduler
-from warehouse.catalogue import deploy, read_catalogue
-from warehouse.errors import OversightError
+from runner.schedule.jobs import wanted_jobs
+from runner.simulation.simulate import simulate
+from warehouse.catalogue import read_catalogue
 from warehouse.settings import Settings
 
-MODELS = "models/reporting/_reporting__models.yml"
+DAILY, WEEKLY = "daily_metrics", "weekly_partner_performance"
 
 
-@pytest.fixture(scope="module")
-def project(server18: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
-    """A deployed copy of the project."""
-    empty = server18.migrated_database()
-    settings = dataclasses.replace(
-        empty,
-        project_dir=copy_project(tmp_path_factory.mktemp("project")),
-        home=tmp_path_factory.mktemp("home"),
+def at(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=timezone.utc)
+
+
+@pytest.fixture
+def filled(built: ComparedWarehouse, tmp_path_factory: pytest.TempPathFactory) -> ComparedWarehouse:
+    """A built warehouse with its catalogue deployed and an extract landed, nothing refreshed."""
+    built.renew()
+    deploy_to(built)
+    folder = tmp_path_factory.mktemp("extracts")
+    simulate(specification(folder, rows=300))
+    assert built.load("oversight", folder / "oversight").is_clean
+    return built
+
+
+@pytest.fixture
+def daemon(filled: ComparedWarehouse) -> Iterator[HandDaemon]:
+    with HandDaemon(filled) as made:
+        yield made
+
+
+def ask(
+    built: ComparedWarehouse, kind: str, scheduled_for: str | None = None, **arguments: object
+) -> int:
+    ((request_id,),) = built.rows(
+        "insert into metadata.job_requests (kind, arguments, scheduled_for) values (%s, %s, %s)"
+        " returning request_id",
+        (kind, json.dumps(arguments), scheduled_for),
     )
-    deploy(settings)
-    yield settings
-    server18.drop_database(Cluster.name_of(empty))
+    return int(request_id)
 
 
-def test_every_mart_with_a_cadence_has_a_job_and_a_view_has_none(project: Settings) -> None:
-    assert jobs(read_catalogue(project.project_dir)) == {
-        "daily_metrics": "*/15 * * * *",
-        "weekly_partner_performance": "0 * * * *",
+def test_every_mart_with_a_cadence_has_a_job_and_a_view_has_none(warehouse: Settings) -> None:
+    assert wanted_jobs(read_catalogue(warehouse.project_dir), {"ads": "*/5 * * * *"}) == [
+        (DAILY, "refresh", "*/15 * * * *"),
+        (WEEKLY, "refresh", "0 * * * *"),
+        ("pull ads", "pull", "*/5 * * * *"),
+        ("nightly", "nightly", "30 2 * * *"),
+        ("weekly", "weekly", "30 4 * * sun"),
+    ]
+
+
+def test_marts_that_are_due_together_are_one_dbt_and_older_slots_are_missed(
+    filled: ComparedWarehouse, daemon: HandDaemon
+) -> None:
+    set_taken(filled, {DAILY: at("2026-11-20T11:15"), WEEKLY: at("2026-11-20T11:00")})
+    daemon.at("2026-11-20T12:01")
+    daemon.finish()
+    daemon.at("2026-11-20T12:02")
+    daemon.finish()
+    assert log_of(filled)[2:] == [
+        (DAILY, at("2026-11-20T11:30"), "missed"),
+        (DAILY, at("2026-11-20T11:45"), "missed"),
+        (DAILY, at("2026-11-20T12:00"), "success"),
+        (WEEKLY, at("2026-11-20T12:00"), "success"),
+    ]
+    ((first, none), (second, lead)) = filled.rows(
+        "select run_id, lead_run_id from metadata.refresh_log where status = 'success'"
+        " and epoch is not null order by run_id"
+    )
+    assert (none, lead) == (None, first)
+    assert filled.rows("select count(*) > 0 from reporting.daily_metrics") == [(True,)]
+    ((daily, daily_models), (weekly, weekly_models)) = filled.rows(
+        "select rows_affected, models from metadata.refresh_log where run_id in (%s, %s)"
+        " order by run_id",
+        (first, second),
+    )
+    ((counted_daily, counted_weekly),) = filled.rows(
+        "select (select count(*) from reporting.daily_metrics),"
+        " (select count(*) from reporting.weekly_partner_performance)"
+    )
+    assert weekly == counted_weekly
+    assert weekly_models == [WEEKLY]
+    assert DAILY in daily_models
+    assert "fact_spend" in daily_models
+    assert WEEKLY not in daily_models
+    assert daily >= counted_daily
+    assert filled.rows(
+        "select rows_inserted, rows_updated, rows_deleted, seconds > 0"
+        " from metadata.refresh_log_model where run_id = %s and model = %s",
+        (first, DAILY),
+    ) == [(counted_daily, 0, 0, True)]
+
+
+def test_a_second_daemon_stands_by_and_takes_over_at_once_when_the_first_ends(
+    filled: ComparedWarehouse, daemon: HandDaemon
+) -> None:
+    set_taken(filled, {DAILY: at("2026-11-20T11:45")})
+    with HandDaemon(filled) as second:
+        daemon.at("2026-11-20T12:00")
+        second.at("2026-11-20T12:00")
+        daemon.finish()
+        assert second.leadership.epoch is None
+        first_epoch = daemon.leadership.epoch
+        daemon.leadership.resign()
+        wait_until(lambda: second.leadership.beat() is not None, 15)
+        assert first_epoch is not None
+        assert second.leadership.epoch == first_epoch + 1
+        second.at("2026-11-20T12:00:30")
+        second.finish()
+    assert log_of(filled)[1:] == [(DAILY, at("2026-11-20T12:00"), "success")]
+
+
+def test_a_newly_deployed_cadence_is_taken_over_and_counts_from_now_on(
+    filled: ComparedWarehouse, daemon: HandDaemon
+) -> None:
+    daemon.tick()
+    before = {job.name: job for job in daemon.jobs}
+    mart = filled.catalogue.mart(DAILY)
+    others = [other for other in filled.catalogue.marts if other.name != DAILY]
+    changed = dataclasses.replace(
+        filled.catalogue,
+        marts=(dataclasses.replace(mart, cadence="* * * * *"), *others),
+        weekly=None,
+    )
+    deploy_to(filled, changed)
+    wait_until(lambda: daemon.tick() or len(daemon.jobs) < len(before), 10)
+    after = {job.name: job for job in daemon.jobs}
+    assert after[DAILY].cadence == "* * * * *"
+    assert after[DAILY].since > before[DAILY].since
+    assert after[WEEKLY] == before[WEEKLY]
+    assert "weekly" not in after
+
+
+def test_a_slot_that_comes_while_the_job_runs_is_skipped_and_others_go_on(
+    filled: ComparedWarehouse, daemon: HandDaemon
+) -> None:
+    """The mart's lock is held from outside, so that its refresh waits."""
+    from warehouse.database import connect
+
+    set_taken(filled, {DAILY: at("2026-11-20T11:15")})
+    blocker = connect(filled.settings)
+    with blocker.cursor() as cursor:
+        cursor.execute(
+            "select pg_advisory_xact_lock(hashtextextended('oversight:daily_metrics', 0))"
+        )
+        daemon.at("2026-11-20T11:30")
+        wait_until(
+            lambda: bool(
+                filled.rows(
+                    "select 1 from pg_stat_activity where wait_event_type = 'Lock'"
+                    " and application_name like 'oversight run %%'"
+                )
+            ),
+            30,
+        )
+        daemon.at("2026-11-20T11:45")
+        request = ask(filled, "refresh", marts=[WEEKLY])
+        daemon.at("2026-11-20T11:45:01")
+        wait_until(
+            lambda: (
+                filled.rows(
+                    "select status from metadata.job_requests where request_id = %s", (request,)
+                )
+                == [("done",)]
+            ),
+            30,
+        )
+    blocker.rollback()
+    blocker.close()
+    daemon.finish()
+    assert log_of(filled)[1:] == [
+        (DAILY, at("2026-11-20T11:30"), "success"),
+        (DAILY, at("2026-11-20T11:45"), "skipped_overlap"),
+        (f"refresh {WEEKLY}", None, "success"),
+    ]
+
+
+def test_requests_are_done_and_say_how_they_ended(
+    filled: ComparedWarehouse, daemon: HandDaemon
+) -> None:
+    daemon.tick()
+    good = ask(filled, "refresh", marts=[DAILY])
+    slot = ask(filled, "refresh", scheduled_for="2026-11-20T12:00Z", marts=[DAILY])
+    again = ask(filled, "refresh", scheduled_for="2026-11-20T12:00Z", marts=[DAILY])
+    wrong = ask(filled, "refresh", marts=["dayly_metrics"])
+    for _ in range(40):
+        daemon.tick()
+        daemon.finish()
+        if not filled.rows("select 1 from metadata.job_requests where finished_at is null"):
+            break
+    ends = {
+        row[0]: row[1:]
+        for row in filled.rows(
+            "select q.request_id, q.status, q.error_message, l.status, l.scheduled_for"
+            " from metadata.job_requests as q left join metadata.refresh_log as l using (run_id)"
+        )
     }
+    assert ends[good] == ("done", None, "success", None)
+    assert ends[slot] == ("done", None, "success", at("2026-11-20T12:00"))
+    assert ends[again][0] == "cancelled"
+    assert "has its row already" in ends[again][1]
+    assert ends[wrong][0] == "failed"
+    assert "daily_metrics" in ends[wrong][1]
+    assert (
+        len(filled.rows("select 1 from metadata.refresh_log where scheduled_for is not null")) == 1
+    )
 
 
-def test_slots_are_in_utc_whatever_the_machine_says(
-    project: Settings, monkeypatch: pytest.MonkeyPatch
+def test_a_failing_mart_is_logged_and_the_next_slot_runs(
+    filled: ComparedWarehouse, daemon: HandDaemon
 ) -> None:
-    monkeypatch.setenv("TZ", "Asia/Kathmandu")
-    time.tzset()
-    try:
-        scheduler = make_scheduler(project)
-        job = next(job for job in scheduler.get_jobs() if job.id == "weekly_partner_performance")
-        now = datetime(2026, 11, 1, 11, 50, tzinfo=timezone.utc)
-        due = job.trigger.get_next_fire_time(None, now)
-        assert due == datetime(2026, 11, 1, 12, 0, tzinfo=timezone.utc)
-    finally:
-        monkeypatch.undo()
-        time.tzset()
+    set_taken(filled, {DAILY: at("2026-11-20T11:15")})
+    filled.rows("alter table reporting.daily_metrics rename column margin to margins")
+    daemon.at("2026-11-20T11:30")
+    daemon.finish()
+    filled.rows("alter table reporting.daily_metrics rename column margins to margin")
+    daemon.at("2026-11-20T11:45")
+    daemon.finish()
+    assert log_of(filled)[1:] == [
+        (DAILY, at("2026-11-20T11:30"), "failed"),
+        (DAILY, at("2026-11-20T11:45"), "success"),
+    ]
+    ((message,),) = filled.rows(
+        "select error_message from metadata.refresh_log where status = 'failed'"
+    )
+    assert "daily_metrics" in message
+    assert "margin" in message
 
 
-def test_a_newly_deployed_cadence_is_taken_over_and_due_marts_run(
-    project: Settings, monkeypatch: pytest.MonkeyPatch
+def test_the_nightly_job_runs_every_test_and_names_those_that_fail(
+    filled: ComparedWarehouse, daemon: HandDaemon
 ) -> None:
-    ran: list[str] = []
-    monkeypatch.setattr(schedule, "RELOAD_SECONDS", 1)
-    monkeypatch.setattr(schedule, "refresh", lambda _settings, marts, **_: ran.extend(marts))
-    scheduler = make_scheduler(project)
-    scheduler.start()
-    try:
-        edit(project.project_dir, MODELS, "*/15 * * * *", "* * * * *")
-        deploy(project)
-        deadline = time.monotonic() + 100
-        while "daily_metrics" not in ran and time.monotonic() < deadline:
-            time.sleep(0.2)
-    finally:
-        scheduler.shutdown(wait=True)
-    assert ran[0] == "daily_metrics"
-
-
-def test_a_failing_run_does_not_end_the_schedule(
-    project: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*_: object, **__: object) -> None:
-        raise OversightError("the database is away")
-
-    monkeypatch.setattr(schedule, "refresh", fail)
-    schedule.run_job(project, "daily_metrics")
+    set_taken(filled, {"nightly": at("2026-11-19T02:30")})
+    filled.refresh()
+    filled.rows("update reporting.daily_metrics set margin = margin + 1 where spend > 0")
+    daemon.at("2026-11-20T02:31")
+    daemon.finish(180)
+    ((job, status, message),) = filled.rows(
+        "select job_name, status, error_message from metadata.refresh_log where epoch is not null"
+    )
+    assert (job, status) == ("nightly", "failed")
+    assert "expression_is_true_daily_metrics" in message

@@ -78,7 +78,7 @@ def test_no_slot_is_lost_or_doubled_when_the_clocks_of_a_zone_change(
 
 def test_200_slots_asked_for_each_second_are_each_due_once() -> None:
     taken: dict[str, datetime] = {}
-    ran = []
+    ran: list[datetime] = []
     now = at("2026-11-01T00:00:30")
     one = job("* * * * *", since="2026-11-01T00:00")
     while len(ran) < 200:
