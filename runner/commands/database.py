@@ -3,6 +3,7 @@
 import click
 
 from runner.commands.backup import backup, restore
+from runner.commands.pg_cron import pg_cron
 from warehouse.errors import OversightError
 
 
@@ -17,6 +18,7 @@ def db() -> None:
 
 db.add_command(backup)
 db.add_command(restore)
+db.add_command(pg_cron)
 
 
 @db.command(epilog=_example("oversight db start"))

@@ -35,7 +35,7 @@ def commands(group: click.Group, prefix: str = "") -> set[str]:
     found: set[str] = set()
     for name, command in group.commands.items():
         if isinstance(command, click.Group):
-            found |= commands(command, f"{name} ")
+            found |= commands(command, f"{prefix}{name} ")
         else:
             found.add(prefix + name)
     return found
@@ -48,7 +48,8 @@ def mentioned_commands() -> set[str]:
     for text in re.findall(r"^\| (.*?) \|", table, re.MULTILINE):
         for code in re.findall(r"`([^`]+)`", text):
             words = code.removeprefix("oversight ").split()
-            found.add(" ".join(word for word in words[:2] if re.fullmatch(r"[a-z]+", word)))
+            named = [word for word in words[:3] if re.fullmatch(r"[a-z]+(-[a-z]+)*", word)]
+            found.add(" ".join(named))
     return found
 
 

@@ -1,0 +1,3 @@
+drop function metadata.forget_requests();
+drop function metadata.request_due(text);
+drop function metadata.pg_cron_key(text, timestamptz);
