@@ -15,11 +15,13 @@ from __future__ import annotations
 
 import gc
 import json
+import multiprocessing
 import os
 import select
 import signal
 import sys
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -52,13 +54,16 @@ class _Parent:
         if manifest is None:
             self._answer(ready=False, output=self._output.read_text(errors="replace"))
             return
-        # What is here to stay need not be looked at, and so copied, in every fork.
-        gc.collect()
-        gc.freeze()
         self._answer(ready=True)
         waiting = b""
+        preparation = _prepare(manifest)
+        is_prepared = False
         while True:
-            for readable in select.select([0, *self._runs], [], [])[0]:
+            seconds = None if is_prepared else 0
+            found, _, _ = select.select([0, *self._runs], [], [], seconds)
+            if not found:
+                is_prepared = next(preparation, True)
+            for readable in found:
                 if readable != 0:
                     self._read_result(readable)
                     continue
@@ -133,6 +138,22 @@ class _Parent:
             line = line[os.write(self._answers, line) :]
 
 
+def _prepare(manifest: Manifest) -> Iterator[bool]:
+    """What every run would do again, done once, a little at a time while nobody waits."""
+    import dbt.task.build
+    import dbt.task.list
+    import dbt.task.test
+    from dbt_common.clients.jinja import template_cache
+
+    yield False
+    for macro in sorted(manifest.macros.values(), key=lambda macro: macro.package_name == "dbt"):
+        template_cache.get_node_template(macro)
+        yield False
+    # What is here to stay need not be looked at, and so copied, in every fork.
+    gc.collect()
+    gc.freeze()
+
+
 def _run(
     request: dict[str, Any],
     project: str,
@@ -183,6 +204,13 @@ def _places(project: str, target: str, folder: str) -> tuple[str, ...]:
     )
 
 
+def _use_plain_locks() -> None:
+    """dbt's locks are for threads only; of this kind they need no process that tidies up."""
+    import dbt.mp_context
+
+    dbt.mp_context._MP_CONTEXT = multiprocessing.get_context("fork")  # type: ignore[assignment]
+
+
 def _print_to(folder: str) -> None:
     """Standard output and error go to the file `output` there."""
     descriptor = os.open(Path(folder) / "output", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -197,6 +225,8 @@ def main() -> None:
     end_with_parent(int(daemon), signal.SIGKILL)
     # A daemon blocks the signals that it waits for, and its children inherit that.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
+    if hasattr(os, "fork"):
+        _use_plain_locks()
     if mode == "once":
         result = os.dup(1)
         _run(json.loads(sys.stdin.readline()), project, target, result)
