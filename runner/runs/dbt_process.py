@@ -14,6 +14,7 @@ such request, runs it itself and writes its result. What dbt prints goes to `<fo
 from __future__ import annotations
 
 import gc
+import importlib
 import json
 import multiprocessing
 import os
@@ -140,12 +141,11 @@ class _Parent:
 
 def _prepare(manifest: Manifest) -> Iterator[bool]:
     """What every run would do again, done once, a little at a time while nobody waits."""
-    import dbt.task.build
-    import dbt.task.list
-    import dbt.task.test
     from dbt_common.clients.jinja import template_cache
 
-    yield False
+    for command in ("build", "list", "run", "test"):
+        importlib.import_module(f"dbt.task.{command}")
+        yield False
     for macro in sorted(manifest.macros.values(), key=lambda macro: macro.package_name == "dbt"):
         template_cache.get_node_template(macro)
         yield False
