@@ -22,9 +22,11 @@ from warehouse.settings import Settings
 TOKEN = "a-secret-of-the-engine"
 QUICK = Patience(first_wait_seconds=0.01, longest_wait_seconds=0.05)
 NEWEST = """
-    select distinct on (record_key) organization_id, record_key, content_hash, is_void
-    from staging.oversight__{} order by record_key, record_version desc, extracted_at desc,
-        batch_id desc, row_id desc
+    select * from (
+        select distinct on (record_key) organization_id, record_key, content_hash, is_void
+        from staging.oversight__{} order by record_key, record_version desc, extracted_at desc,
+            batch_id desc, row_id desc
+    ) as n where not is_void
 """
 TABLES = ("campaigns", "control_totals", "events", "partners", "spend")
 
@@ -103,5 +105,5 @@ def query(settings: Settings, statement: str) -> list[tuple[Any, ...]]:
 
 
 def newest(settings: Settings) -> dict[str, list[tuple[Any, ...]]]:
-    """The newest version of every record, in all tables of the native engine."""
+    """The newest version of every record that was not withdrawn, in all tables of the native engine."""
     return {table: query(settings, NEWEST.format(table)) for table in TABLES}
