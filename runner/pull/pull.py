@@ -9,21 +9,22 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Protocol
 
-import structlog
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.sql import SQL, Identifier
 
 from runner.landing.ledger import LoadReport
 from runner.landing.load import load_engine
 from runner.landing.tables import TableBatch
-from runner.pull.access import read_access, scheduled_pulls
+from runner.pull.access import Access, read_access, scheduled_pulls
 from runner.pull.client import Client, Patience
 from runner.pull.errors import PullError
 from runner.pull.fetch import Fetched, fetch_table
+from runner.runs.log import logged_run
 from warehouse import database
 from warehouse.declared import Catalogue, SourceTable
 from warehouse.endpoints import Endpoint
@@ -32,18 +33,19 @@ from warehouse.settings import Settings
 __all__ = ["pull", "scheduled_pulls"]
 
 Window = tuple[date, date]
-_LOOK_SECONDS = 1.0
+Asked = list[tuple[SourceTable, Endpoint]]
+OnTable = Callable[[str, Fetched], None]
 PATIENCE = Patience()
-_log = structlog.get_logger("oversight.pull")
+_LOOK_SECONDS = 0.5
 
 
 class Run(Protocol):
-    """The part of a run that a pull needs."""
+    """What a pull needs of the run that it is, or is a part of."""
 
     rows_affected: int | None
 
     def check(self) -> None:
-        """Raise when the run is to end."""
+        """Raise RunCancelled when the run is over."""
 
 
 def pull(
@@ -55,60 +57,122 @@ def pull(
     run: Run | None = None,
     environ: Mapping[str, str] = os.environ,
     patience: Patience = PATIENCE,
-    on_table: Callable[[str, Fetched], None] = lambda _name, _fetched: None,
+    on_table: OnTable = lambda _name, _fetched: None,
 ) -> LoadReport:
     """Ask an engine for what is new since its watermarks, and land it as one batch.
 
     With a `window`, both days included, only the tables that can be asked for days are, the
     watermarks stay, and the batch is a backfill. `batch_id` of the report is None when the engine
     had nothing. Raises PullError, naming table and page, when anything of it can't be had or does
-    not land; nothing changes then.
+    not land; nothing changes then. Without `run` it is a run of its own in refresh_log.
     """
     tables = _asked_tables(catalogue, engine, window)
     access = read_access(engine, tables[0][1], environ)
-    check = run.check if run is not None else lambda: None
-    watermarks = {} if window else _watermarks(settings, engine)
-    started_at = datetime.now(timezone.utc)
-    mark = f"pull_{started_at:%Y%m%dT%H%M%SZ}"
-    notes = []
-    with (
-        _folder(settings, engine) as folder,
-        Client(access, patience=patience, wait=lambda seconds: _wait(seconds, check)) as client,
-    ):
+
+    def land(own: Run) -> LoadReport:
+        with _folder(settings, engine) as folder:
+            asking = _Pull(settings, catalogue, engine, window, own, access, folder)
+            with Client(access, patience=patience, wait=asking.wait) as client:
+                asking.fetch(client, tables, on_table)
+            own.check()
+            return asking.land()
+
+    if run is not None:
+        return land(run)
+    with logged_run(settings, f"pull {engine}") as own:
+        if own.is_skipped:
+            raise PullError(f"{engine} is being pulled already; see `oversight status`")
+        return land(own)
+
+
+@dataclass
+class _Pull:
+    """One pull while it is done."""
+
+    settings: Settings
+    catalogue: Catalogue
+    engine: str
+    window: Window | None
+    run: Run
+    access: Access
+    folder: Path
+    started_at: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
+    notes: list[str] = field(default_factory=list)
+
+    def wait(self, seconds: float) -> None:
+        """Wait, but not much longer than until the run is over."""
+        deadline = time.monotonic() + seconds
+        while True:
+            self.run.check()
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return
+            time.sleep(min(left, _LOOK_SECONDS))
+
+    def fetch(self, client: Client, tables: Asked, on_table: OnTable) -> None:
+        """Ask for every table; what comes is in the folder."""
+        watermarks = {} if self.window else _watermarks(self.settings, self.engine)
+        mark = f"pull_{self.started_at:%Y%m%dT%H%M%SZ}"
         for table, endpoint in tables:
-            parameters = _parameters(table, endpoint, watermarks.get(table.name), window)
-            fetched = fetch_table(client, table, endpoint, parameters, folder=folder, mark=mark)
+            parameters = _parameters(table, endpoint, watermarks.get(table.name), self.window)
+            fetched = fetch_table(
+                client, table, endpoint, parameters, folder=self.folder, mark=mark
+            )
             on_table(table.name, fetched)
             if not fetched.rows and table.mode == "snapshot":
-                notes.append(f"{table.name}: the engine gave no records, none is withdrawn")
-        check()
-        if any(folder.iterdir()):
+                self.notes.append(f"{table.name}: the engine gave no records, none is withdrawn")
+
+    def land(self) -> LoadReport:
+        """Land what is in the folder, the watermarks with it."""
+        report = LoadReport(engine=self.engine, is_backfill=self.window is not None)
+        if any(self.folder.iterdir()):
             report = load_engine(
-                settings,
-                catalogue,
-                engine,
-                folder,
+                self.settings,
+                self.catalogue,
+                self.engine,
+                self.folder,
                 again=True,
-                is_backfill=window is not None,
-                origin=access.base_url,
-                on_table=None if window else lambda cursor, batch: _move(cursor, batch, started_at),
+                is_backfill=self.window is not None,
+                origin=self.access.base_url,
+                on_table=None if self.window else self._move,
             )
-        else:
-            report = LoadReport(engine=engine, is_backfill=window is not None)
-    report.notes += notes
-    if run is not None:
-        run.rows_affected = report.voided + sum(count.accepted for count in report.files)
-    if report.error is not None:
-        raise PullError(
-            f"what {engine} answered does not land, batch {report.batch_id} is rejected: "
-            f"{access.hide(report.error)}"
+        report.notes += self.notes
+        accepted = sum(count.accepted for count in report.files)
+        self.run.rows_affected = accepted + report.voided
+        if report.error is not None:
+            raise PullError(
+                f"what {self.engine} answered does not land, batch {report.batch_id} is rejected: "
+                f"{self.access.hide(report.error)}"
+            )
+        return report
+
+    def _move(self, cursor: Cursor, batch: TableBatch) -> None:
+        """Move the watermark to the newest record that lands, in the transaction that lands it.
+
+        It never goes back, and a record from the future does not take it past the pull's start.
+        """
+        table = batch.table
+        if table.endpoint is None or table.endpoint.since is None:
+            return
+        cursor.execute(
+            SQL(
+                """
+                insert into metadata.pull_watermarks as w (engine, source_table, through, batch_id)
+                select %s, %s, least(max(i.{column})::timestamptz, %s), %s
+                from pg_temp.incoming as i
+                where i.reasons is null
+                having max(i.{column}) is not null
+                on conflict (engine, source_table) do update set
+                    through = greatest(w.through, excluded.through),
+                    batch_id = excluded.batch_id,
+                    moved_at = clock_timestamp()
+                """
+            ).format(column=Identifier(f"c_{table.endpoint.since.column}")),
+            (table.engine, table.name, self.started_at, batch.batch_id),
         )
-    return report
 
 
-def _asked_tables(
-    catalogue: Catalogue, engine: str, window: Window | None
-) -> list[tuple[SourceTable, Endpoint]]:
+def _asked_tables(catalogue: Catalogue, engine: str, window: Window | None) -> Asked:
     if engine not in catalogue.engines:
         known = ", ".join(catalogue.engines)
         raise PullError(f"engine {engine} is not declared; declared are: {known}")
@@ -153,42 +217,6 @@ def _watermarks(settings: Settings, engine: str) -> dict[str, datetime]:
             return dict(cursor.fetchall())
     finally:
         connection.close()
-
-
-def _move(cursor: Cursor, batch: TableBatch, started_at: datetime) -> None:
-    """Move the watermark to the newest record that lands, in the transaction that lands it.
-
-    It never goes back, and a record from the future does not take it past the pull's own start.
-    """
-    table = batch.table
-    if table.endpoint is None or table.endpoint.since is None:
-        return
-    cursor.execute(
-        SQL(
-            """
-            insert into metadata.pull_watermarks as w (engine, source_table, through, batch_id)
-            select %s, %s, least(max(i.{column})::timestamptz, %s), %s
-            from pg_temp.incoming as i
-            where i.reasons is null
-            having max(i.{column}) is not null
-            on conflict (engine, source_table) do update set
-                through = greatest(w.through, excluded.through),
-                batch_id = excluded.batch_id,
-                moved_at = clock_timestamp()
-            """
-        ).format(column=Identifier(f"c_{table.endpoint.since.column}")),
-        (table.engine, table.name, started_at, batch.batch_id),
-    )
-
-
-def _wait(seconds: float, check: Callable[[], None]) -> None:
-    deadline = time.monotonic() + seconds
-    while True:
-        check()
-        left = deadline - time.monotonic()
-        if left <= 0:
-            return
-        time.sleep(min(left, _LOOK_SECONDS))
 
 
 @contextmanager

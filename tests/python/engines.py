@@ -105,5 +105,5 @@ def query(settings: Settings, statement: str) -> list[tuple[Any, ...]]:
 
 
 def newest(settings: Settings) -> dict[str, list[tuple[Any, ...]]]:
-    """The newest version of every record that was not withdrawn, in all tables of the native engine."""
+    """The newest version of every record of the native engine that was not withdrawn."""
     return {table: query(settings, NEWEST.format(table)) for table in TABLES}

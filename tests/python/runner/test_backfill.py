@@ -311,7 +311,6 @@ class TestStopping:
     def at_second_week(self, do: Callable[[], object]) -> FakeEngine:
         engine = FakeEngine()
 
-
         def before(monday: date) -> None:
             if monday == WEEKS[1]:
                 do()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date, datetime, timedelta, timezone
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from engines import QUICK, TABLES, TOKEN, ServedEngine, newest, query, served, specification
-from scripted import answer, scripted
+from scripted import Part, answer, scripted
 
 from clusters import PROJECT_DIR, Cluster
 from runner.cli import main
@@ -20,6 +21,7 @@ from runner.landing.ledger import LoadReport
 from runner.landing.load import load_engine
 from runner.pull.errors import PullError
 from runner.pull.pull import pull, scheduled_pulls
+from runner.runs.log import RunCancelled, logged_run
 from runner.simulation.simulate import simulate
 from warehouse.catalogue import read_catalogue
 from warehouse.declared import Catalogue
@@ -387,3 +389,51 @@ class TestCommand:
         assert done.exit_code == 1
         assert "check OVERSIGHT_NATIVE_TOKEN" in json.loads(done.stdout)["error"]
         assert "a-wrong-secret" not in done.output
+
+
+class TestRun:
+    def test_a_pull_is_a_run_that_counts_what_landed(
+        self, home: Settings, catalogue: Catalogue, engine: ServedEngine
+    ) -> None:
+        report = pulled(home, catalogue, engine)
+        runs = query(home, "select job_name, status, rows_affected from metadata.refresh_log")
+        accepted = sum(count.accepted for count in report.files)
+        assert runs == [("pull oversight", "success", accepted)]
+
+    def test_its_failure_is_in_the_log_without_the_secret(
+        self, home: Settings, catalogue: Catalogue
+    ) -> None:
+        with scripted([answer(TOKEN.encode(), "404 Oh")]) as server:
+            environ = {"OVERSIGHT_NATIVE_URL": server.url, "OVERSIGHT_NATIVE_TOKEN": TOKEN}
+            with pytest.raises(PullError):
+                pull(home, catalogue, "oversight", environ=environ, patience=QUICK)
+        assert f"Bearer {TOKEN}" in server.requests[0]
+        ((status, error),) = query(home, "select status, error_message from metadata.refresh_log")
+        assert status == "failed"
+        assert "status 404: '***'" in error
+
+    def test_cancelled_it_ends_in_the_middle_of_a_wait(
+        self, home: Settings, catalogue: Catalogue
+    ) -> None:
+        def cancel(_request: str) -> list[Part]:
+            query(home, "update metadata.refresh_log set cancel_requested_at = now()")
+            return answer(b"no", "429 Oh", Retry_After="60")
+
+        with scripted(cancel) as server, pytest.raises(RunCancelled):
+            environ = {"OVERSIGHT_NATIVE_URL": server.url, "OVERSIGHT_NATIVE_TOKEN": TOKEN}
+            began = time.monotonic()
+            pull(home, catalogue, "oversight", environ=environ)
+        assert time.monotonic() - began < 30
+        assert len(server.requests) == 1
+        assert query(home, "select status from metadata.refresh_log") == [("cancelled",)]
+        assert query(home, "select 1 from metadata.batches") == []
+
+    def test_two_at_a_time_are_one(
+        self, home: Settings, catalogue: Catalogue, engine: ServedEngine
+    ) -> None:
+        with (
+            logged_run(home, "pull oversight"),
+            pytest.raises(PullError, match="is being pulled already"),
+        ):
+            pulled(home, catalogue, engine)
+        assert query(home, "select 1 from metadata.batches") == []
