@@ -2,6 +2,7 @@
 
 import click
 
+from runner.commands.alerts import alerts
 from runner.commands.api import key, openapi, serve
 from runner.commands.database import db
 from runner.commands.load import load
@@ -9,6 +10,7 @@ from runner.commands.output import print_error, remember, wants_json
 from runner.commands.pull import pull
 from runner.commands.refresh import refresh, schedule
 from runner.commands.simulate import simulate
+from runner.commands.status import status
 from warehouse.errors import OversightError
 
 
@@ -51,7 +53,20 @@ def main(context: click.Context) -> None:
     configure(is_service=context.invoked_subcommand == "schedule")
 
 
-for _command in (db, key, load, openapi, pull, refresh, schedule, serve, simulate):
+_COMMANDS = (
+    alerts,
+    db,
+    key,
+    load,
+    openapi,
+    pull,
+    refresh,
+    schedule,
+    serve,
+    simulate,
+    status,
+)
+for _command in _COMMANDS:
     main.add_command(_command)
 
 

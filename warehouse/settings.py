@@ -1,6 +1,7 @@
 """Settings, read from the environment once, so that a wrong one stops the start and not a run."""
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,6 +9,9 @@ from pathlib import Path
 from warehouse.errors import SettingsError
 
 SIGNING_KEY_MIN_CHARACTERS = 32
+# A comma within an address, such as between two recipients, separates nothing.
+_NEXT_ADDRESS = re.compile(r"[,\s]+(?=[A-Za-z][A-Za-z0-9]*://)")
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9]*://\S+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +33,8 @@ class Settings:
     """Whether the runner keeps dbt's imports and parsed project in a process of their own."""
     signing_key: str | None = field(default=None, repr=False)
     """From the environment; None means the file `signing_key_path`, which `oversight up` makes."""
+    alerts: tuple[str, ...] = field(default=(), repr=False)
+    """Addresses that Apprise sends to; they hold passwords and tokens."""
 
     @property
     def signing_key_path(self) -> Path:
@@ -74,6 +80,7 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         api_workers=_integer(environ, "OVERSIGHT_API_WORKERS", default=2, least=1, most=64),
         is_dbt_warm=_choice(environ, "OVERSIGHT_DBT", ("warm", "subprocess")) == "warm",
         signing_key=signing_key,
+        alerts=_addresses(environ, "OVERSIGHT_ALERTS"),
     )
 
 
@@ -101,6 +108,20 @@ def _url(environ: Mapping[str, str], name: str) -> str | None:
             f"{name} is no PostgreSQL address; it looks like postgresql://user:password@host/name"
         )
     return url
+
+
+def _addresses(environ: Mapping[str, str], name: str) -> tuple[str, ...]:
+    """The addresses of a list; an error says which is wrong, and nothing of what it holds."""
+    found = tuple(_NEXT_ADDRESS.split((secret(environ, name) or "").strip(" ,\r\n")))
+    if found == ("",):
+        return ()
+    for place, address in enumerate(found, start=1):
+        if not _ADDRESS.fullmatch(address):
+            raise SettingsError(
+                f"{name}: the {place}. address is none; addresses look like "
+                "slack://... or mailto://..., with a comma or a new line between them"
+            )
+    return found
 
 
 def _choice(environ: Mapping[str, str], name: str, choices: Sequence[str]) -> str:

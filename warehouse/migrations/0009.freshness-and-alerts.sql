@@ -1,5 +1,5 @@
 -- What late means, how well the SLA was kept, what should have run, and what operators are told of it.
--- depends: 0005.runs
+-- depends: 0005.runs 0008.retention-and-backup
 
 -- Each argument is used once, so that PostgreSQL inlines the two into whatever asks.
 create function metadata.late_after(
@@ -111,7 +111,7 @@ union all
 select j.job_name, s.slot, false
 from metadata.jobs as j
 cross join metadata.cron_slots(j.cadence, greatest(j.since, now() - interval '30 days'), now()) as s (slot)
-where not exists (
+where s.slot > j.since and not exists (
     select from metadata.refresh_log as l where l.job_name = j.job_name and l.scheduled_for = s.slot
 );
 comment on view metadata.job_slots is
@@ -176,7 +176,7 @@ cross join metadata.cron_slots(
     greatest(j.since, now() - interval '30 days', least(l.last_slot, now() - interval '1 day')),
     now() - greatest(interval '1 minute', least(interval '1 hour', make_interval(secs => coalesce(d.sla_seconds, 3600))))
 ) as s (slot)
-where not exists (
+where s.slot > j.since and not exists (
     select from metadata.refresh_log as r where r.job_name = j.job_name and r.scheduled_for = s.slot
 )
 group by j.job_name, j.kind, l.last_slot;
@@ -253,8 +253,8 @@ select
         when stale_after < now() and late_after = stale_after
             then format('a source has been silent for longer than its limit, since %s UTC',
                 to_char(stale_after, 'YYYY-MM-DD HH24:MI'))
-        else format('data waits since %s UTC; the SLA of %s ends at %s UTC',
-            to_char(waiting_since, 'YYYY-MM-DD HH24:MI'), make_interval(secs => sla_seconds),
+        else format('data waits since %s UTC; its %s minutes end at %s UTC',
+            to_char(waiting_since, 'YYYY-MM-DD HH24:MI'), round(sla_seconds / 60.0, 1)::real,
             to_char(late_after, 'HH24:MI'))
     end
 from metadata.mart_status as m
@@ -278,7 +278,7 @@ select
     format('parity:%s:%s', mart, organization_id),
     'warning',
     format('%s of %s does not agree with its engines', mart, organization_id),
-    format('%s keys fail parity; metadata/parity?verdict=failed shows them', count(distinct (partner_id, period)))
+    format('keys that fail: %s; metadata/parity?verdict=failed shows them', count(distinct (partner_id, period)))
 from metadata.parity_verdicts
 where verdict <> 'ok' and verdict = 'failed' and strpos(mart, '.') = 0
 group by mart, organization_id
@@ -304,9 +304,23 @@ select
     'dead-man:' || job_name,
     'critical',
     job_name || ' does not run',
-    format('%s slots since %s UTC have no run; does `oversight schedule` live?',
+    format('slots without a run since %2$s UTC: %1$s; does `oversight schedule` live?',
         slots, to_char(overdue_since, 'YYYY-MM-DD HH24:MI'))
-from metadata.overdue_jobs;
+from metadata.overdue_jobs
+union all
+select
+    'backup',
+    'critical',
+    'the newest backup is not proved',
+    format('%s of %s UTC: %s', file, to_char(taken_at, 'YYYY-MM-DD HH24:MI'),
+        left(coalesce(error, 'it was never restored to prove it'), 500))
+from (
+    -- One that is being taken or proved says nothing yet.
+    select * from metadata.backups
+    where proved_at is not null or error is not null or taken_at < now() - interval '3 hours'
+    order by backup_id desc limit 1
+) as b
+where proved_at is null;
 comment on view metadata.alert_conditions is 'What holds now and should be told. One row per key of an alert.';
 
 create table metadata.alerts (

@@ -63,3 +63,22 @@ def test_an_empty_variable_is_an_unset_one() -> None:
     assert load_settings({"OVERSIGHT_DATABASE_URL": "", "OVERSIGHT_API_PORT": ""}) == load_settings(
         {}
     )
+
+
+def test_addresses_of_alerts_are_separated_by_commas_and_lines_but_not_within(
+    tmp_path: Path,
+) -> None:
+    text = "json://u:hidden@h/x, slack://A/B\n\nmailto://u:p@h?to=a,b,\n"
+    found = ("json://u:hidden@h/x", "slack://A/B", "mailto://u:p@h?to=a,b")
+    assert load_settings({"OVERSIGHT_ALERTS": text}).alerts == found
+    (tmp_path / "alerts").write_text(text)
+    settings = load_settings({"OVERSIGHT_ALERTS_FILE": str(tmp_path / "alerts")})
+    assert settings.alerts == found
+    assert "hidden" not in repr(settings)
+    assert load_settings({"OVERSIGHT_ALERTS": " "}).alerts == ()
+
+
+def test_a_wrong_address_of_alerts_is_named_by_its_place_alone() -> None:
+    with pytest.raises(SettingsError, match=r"^OVERSIGHT_ALERTS: the 2\. address") as raised:
+        load_settings({"OVERSIGHT_ALERTS": "json://h, slack://hid den"})
+    assert "hid" not in str(raised.value)
