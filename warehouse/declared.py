@@ -87,6 +87,7 @@ class SourceTable:
     delimiter: str = ","
     encoding: str = "utf-8"
     max_void_share: float = 0.2
+    max_rejected_share: float = 0.01
     freshness_limit_seconds: int | None = None
     endpoint: Endpoint | None = None
 

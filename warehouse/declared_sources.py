@@ -112,6 +112,7 @@ class SourceReader(DeclarationReader):
             delimiter=landing.get("delimiter", ","),
             encoding=landing.get("encoding", "utf-8"),
             max_void_share=landing.get("max_void_share", 0.2),
+            max_rejected_share=landing.get("max_rejected_share", 0.01),
             freshness_limit_seconds=_freshness_limit(source, table),
             endpoint=endpoints.read(
                 path, table, landing, {name: column.data_type for name, column in columns.items()}

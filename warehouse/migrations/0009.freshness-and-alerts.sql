@@ -309,6 +309,17 @@ select
 from metadata.overdue_jobs
 union all
 select
+    'leader',
+    'critical',
+    'no runner leads',
+    format('the last sign of one was at %s UTC; start `oversight schedule`',
+        coalesce(to_char(heartbeat_at, 'YYYY-MM-DD HH24:MI'), 'no time'))
+from metadata.leadership
+where
+    exists (select from metadata.jobs)
+    and (heartbeat_at is null or heartbeat_at < now() - interval '1 minute')
+union all
+select
     'backup',
     'critical',
     'the newest backup is not proved',

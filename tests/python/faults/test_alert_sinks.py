@@ -48,6 +48,7 @@ def failing(warehouse: Settings, monkeypatch: pytest.MonkeyPatch) -> ApiWarehous
     made = ApiWarehouse(settings=warehouse)
     made.run(
         "insert into metadata.jobs (job_name, kind, cadence) values ('m', 'refresh', '0 0 1 1 *');"
+        "update metadata.leadership set heartbeat_at = 'infinity';"
         "insert into metadata.refresh_log (job_name, finished_at, status)"
         " values ('m', clock_timestamp(), 'failed')"
     )

@@ -15,7 +15,7 @@ from sinks import SECRET, Sink, running_sink
 from clusters import PROJECT_DIR
 from runner.alerts.check import check_alerts
 from runner.cli import main
-from warehouse.declared import Catalogue
+from warehouse.declared import Catalogue, SourceTable
 from warehouse.settings import Settings
 
 MART = replace(DAILY, cadence="*/5 * * * *", freshness_sla_seconds=900)
@@ -43,7 +43,8 @@ def watched(warehouse: Settings) -> ApiWarehouse:
     made.deploy(Catalogue(sources=(), feeds=(), marts=(MART,)))
     made.run(
         "insert into metadata.jobs (job_name, kind, cadence)"
-        " values ('daily_metrics', 'refresh', '*/5 * * * *')"
+        " values ('daily_metrics', 'refresh', '*/5 * * * *');"
+        "update metadata.leadership set heartbeat_at = 'infinity'"
     )
     assert made.run(CONDITIONS) == []
     return made
@@ -194,6 +195,27 @@ class TestConditions:
         ((key, text),) = watched.run("select key, text from metadata.alert_conditions")
         assert key == "rejected:e"
         assert "no such column" in text
+
+    def test_a_table_may_declare_how_many(self, watched: ApiWarehouse) -> None:
+        table = SourceTable(
+            engine="e", name="spend", relation="e__spend", description="Spend.", files=("*.csv",),
+            mode="append", key=("a",), columns=(), max_rejected_share=0.2,
+        )  # fmt: skip
+        watched.deploy(Catalogue(sources=(table,), feeds=(), marts=(MART,)))
+        for rejected, expected in ((200, []), (201, [("rejected:e.spend", "warning")])):
+            watched.run(
+                "insert into metadata.batches (engine, status, path, report)"
+                " values ('e', 'landed', '/', %s)",
+                f'{{"files": [{{"source_table": "spend", "read": 1000, "rejected": {rejected}}}]}}',
+            )
+            assert watched.run(CONDITIONS) == expected
+
+    @pytest.mark.parametrize("heartbeat", ["null", "now() - interval '61 s'"])
+    def test_jobs_without_a_leader(self, watched: ApiWarehouse, heartbeat: str) -> None:
+        watched.run(f"update metadata.leadership set heartbeat_at = {heartbeat}")
+        assert watched.run(CONDITIONS) == [("leader", "critical")]
+        watched.run("delete from metadata.jobs")
+        assert watched.run(CONDITIONS) == []
 
     def test_a_job_that_should_have_run_and_did_not(self, watched: ApiWarehouse) -> None:
         watched.run("update metadata.jobs set since = now() - interval '1 hour'")
