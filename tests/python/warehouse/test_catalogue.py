@@ -498,6 +498,15 @@ def test_tables_say_how_they_are_landed(catalogue: Catalogue) -> None:
     assert native.column("is_withdrawn").is_optional
 
 
+def test_shares_that_are_allowed_are_declared(project: Path, catalogue: Catalogue) -> None:
+    report = catalogue.source("reddit_ads", "account_report")
+    assert (report.max_void_share, report.max_rejected_share) == (0.2, 0.01)
+    shares = "mode: snapshot\n              max_rejected_share: 0.05\n"
+    edit(project, REDDIT, "mode: snapshot\n", shares + "              max_void_share: 0.5\n")
+    report = read_catalogue(project).source("reddit_ads", "account_report")
+    assert (report.max_void_share, report.max_rejected_share) == (0.5, 0.05)
+
+
 def test_marts_say_how_they_are_served(catalogue: Catalogue) -> None:
     daily, weekly = catalogue.mart("daily_metrics"), catalogue.mart("weekly_partner_performance")
     assert (daily.path, daily.cadence) == ("daily-metrics", "*/15 * * * *")
