@@ -86,7 +86,7 @@ class Engine:
 
     def end(self) -> datetime:
         """The moment from which on it shows everything."""
-        return self._moment(3)
+        return self.moment(3)
 
     def columns(self, table: str) -> list[str]:
         """The columns of a table."""
@@ -117,7 +117,7 @@ class Engine:
             self._database.execute(f"create table {table} as {select}")
             return
         moments = " ".join(
-            f"when {number} then {_literal(self._moment(number))}" for number in (2, 3)
+            f"when {number} then {_literal(self.moment(number))}" for number in (2, 3)
         )
         self._database.execute(
             f"""
@@ -166,7 +166,7 @@ class Engine:
     def _totals(self, asked: Asked) -> str:
         """What it counts itself: its records in their state of that moment, shown or not."""
         first, last = self.window(asked)
-        is_drifted = self.spec.scenario == "drift" and asked.moment >= self._moment(2)
+        is_drifted = self.spec.scenario == "drift" and asked.moment >= self.moment(2)
         source = "select * from control_totals where folder = 2"
         if not is_drifted:
             source = f"{self._sums('spend', asked)} union all {self._sums('events', asked)}"
@@ -200,7 +200,7 @@ class Engine:
             where not is_withdrawn
         """
 
-    def _moment(self, folder: int) -> datetime:
+    def moment(self, folder: int) -> datetime:
         """When a folder of the scenario is written."""
         end = datetime.combine(self.spec.last_day, datetime.min.time(), timezone.utc)
         return end + timedelta(days=1, hours=folder)
