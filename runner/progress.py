@@ -47,8 +47,6 @@ class Progress:
             )
 
     def __enter__(self) -> Progress:
-        if self._bars:
-            self._bars.start()
         return self
 
     def __exit__(
@@ -67,6 +65,8 @@ class Progress:
         if self._unit is not None:
             amount = f"{done:,.0f} of {total:,.0f} {self._unit}, {amount}"
         if self._bars:
+            # Not before there is something to show: until then somebody may be asked something.
+            self._bars.start()
             if name not in self._tasks:
                 self._tasks[name] = self._bars.add_task(name, total=total, amount=amount)
             self._bars.update(self._tasks[name], completed=done, total=total, amount=amount)

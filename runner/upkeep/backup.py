@@ -30,7 +30,15 @@ from runner.upkeep.dump_file import (
     sha256_of,
     write_manifest,
 )
-from runner.upkeep.programs import BackupError, CheckedRun, Child, address, programs_for
+from runner.upkeep.programs import (
+    BackupError,
+    CheckedRun,
+    Child,
+    OnProgress,
+    Watch,
+    address,
+    programs_for,
+)
 from runner.upkeep.replay import look_at, replay
 from warehouse import database
 from warehouse.settings import Settings
@@ -59,11 +67,14 @@ def backup_dir(settings: Settings) -> Path:
     return settings.home / "backups"
 
 
-def back_up(settings: Settings, run: CheckedRun | None = None) -> Backup:
+def back_up(
+    settings: Settings, run: CheckedRun | None = None, progress: OnProgress | None = None
+) -> Backup:
     """Dump, prove, and keep the newest seven; BackupError when any of it fails.
 
     A file that could not be proved stays until a later backup is; a partial one never does.
     """
+    watch = Watch(run=run, progress=progress)
     folder = backup_dir(settings)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder.chmod(0o700)
@@ -79,7 +90,7 @@ def back_up(settings: Settings, run: CheckedRun | None = None) -> Backup:
             file = folder / f"oversight-{taken_at:%Y%m%dT%H%M%S%fZ}.dump"
             backup_id = _open(cursor, file)
             try:
-                done = _take_and_prove(settings, connection, file, taken_at, proof, run)
+                done = _take_and_prove(settings, connection, file, taken_at, proof, watch)
             except BaseException as error:
                 _close(cursor, backup_id, error=str(error) or "it was interrupted")
                 log.error("backup", file=str(file), error=str(error))
@@ -100,7 +111,7 @@ def _take_and_prove(
     file: Path,
     taken_at: datetime,
     proof: str,
-    run: CheckedRun | None,
+    watch: Watch,
 ) -> Backup:
     programs = programs_for(connection)
     partial = file.with_name(f"{file.name}.partial")
@@ -116,10 +127,10 @@ def _take_and_prove(
             ]
             child = Child(command, environment)
             try:
-                contents = _contents(cursor, run)
+                contents = _contents(cursor, watch)
                 cursor.execute("select instance_id::text from metadata.instance")
                 (instance_id,) = cursor.fetchone() or ("",)
-                if child.wait(run) != 0:
+                if child.wait(watch) != 0:
                     raise BackupError(
                         f"no backup was taken: {child.complaint()}; see that {file.parent} has "
                         "room, then run `oversight db backup` again"
@@ -141,7 +152,7 @@ def _take_and_prove(
         ) from error
     finally:
         partial.unlink(missing_ok=True)
-    _prove(settings, connection, file, proof, run)
+    _prove(settings, connection, file, proof, watch)
     write_manifest(
         file, dataclasses.replace(manifest, proved_at=datetime.now(timezone.utc).isoformat())
     )
@@ -197,17 +208,18 @@ def _lock(cursor: Cursor, names: list[tuple[str, str]]) -> None:
     )
 
 
-def _contents(cursor: Cursor, run: CheckedRun | None) -> Contents:
+def _contents(cursor: Cursor, watch: Watch) -> Contents:
     found: Contents = {}
-    for schema, name in table_names(cursor):
-        if run is not None:
-            run.check()
+    names = table_names(cursor)
+    for number, (schema, name) in enumerate(names):
+        watch.check()
+        watch.show("reading", number, len(names))
         found[f"{schema}.{name}"] = table_content(cursor, schema, name)
     return found
 
 
 def _prove(
-    settings: Settings, connection: Connection, file: Path, proof: str, run: CheckedRun | None
+    settings: Settings, connection: Connection, file: Path, proof: str, watch: Watch
 ) -> None:
     """Restore into a database of its own and compare every table there; the database goes."""
     manifest = read_manifest(file)
@@ -216,7 +228,7 @@ def _prove(
         try:
             cursor.execute(SQL("create database {} template template0").format(Identifier(proof)))
             target = look_at(cursor, *address(settings, proof))
-            replay(file, listing, manifest, target, programs_for(connection), run=run)
+            replay(file, listing, manifest, target, programs_for(connection), watch=watch)
         except (BackupError, psycopg2.Error) as error:
             raise BackupError(
                 f"the backup {file} was taken but is not proved: {str(error).strip()}"
@@ -261,18 +273,11 @@ def _open(cursor: Cursor, file: Path) -> int:
 def _close(
     cursor: Cursor, backup_id: int, *, done: Backup | None = None, error: str | None = None
 ) -> None:
+    held = (done.bytes, done.sha256, done.tables, done.rows) if done else (None,) * 4
     cursor.execute(
         "update metadata.backups set error = %s, bytes = %s, sha256 = %s, tables = %s, rows = %s, "
         "proved_at = case when %s::text is null then clock_timestamp() end where backup_id = %s",
-        (
-            error,
-            done and done.bytes,
-            done and done.sha256,
-            done and done.tables,
-            done and done.rows,
-            error,
-            backup_id,
-        ),
+        (error, *held, error, backup_id),
     )
 
 

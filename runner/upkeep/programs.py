@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -32,6 +33,31 @@ class CheckedRun(Protocol):
 
     def check(self) -> None:
         """Raise when the run is cancelled or over."""
+
+
+OnProgress = Callable[[str, int, int], None]
+"""Told what is being done, how much of it is, and of how much."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Watch:
+    """Who looks on: a run that may be cancelled, and a person who wants to know how far it is."""
+
+    run: CheckedRun | None = None
+    progress: OnProgress | None = None
+
+    def check(self) -> None:
+        """Raise what the run raises."""
+        if self.run is not None:
+            self.run.check()
+
+    def show(self, name: str, done: int, total: int) -> None:
+        """Say how far it is."""
+        if self.progress is not None:
+            self.progress(name, done, total)
+
+
+UNWATCHED = Watch()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,14 +163,13 @@ class Child:
             start_new_session=True,
         )
 
-    def wait(self, run: CheckedRun | None = None) -> int:
-        """Its exit status; what `run` raises ends it."""
+    def wait(self, watch: Watch = UNWATCHED) -> int:
+        """Its exit status, unless the run is over before."""
         while True:
             try:
                 return self.process.wait(timeout=1)
             except subprocess.TimeoutExpired:
-                if run is not None:
-                    run.check()
+                watch.check()
 
     def end(self) -> None:
         """Stop it if it still runs."""

@@ -18,7 +18,7 @@ from psycopg2.extensions import cursor as Cursor
 
 from runner.upkeep.contents import SCHEMAS, SESSION, content_query
 from runner.upkeep.dump_file import Listing, Manifest
-from runner.upkeep.programs import BackupError, CheckedRun, Child, Programs
+from runner.upkeep.programs import UNWATCHED, BackupError, Child, Programs, Watch
 
 _OWNED_ROLES = frozenset({"oversight_owner", "oversight_raw", "oversight_retention"})
 _OWNER = re.compile(r"^ALTER .* OWNER TO (\S+);$")
@@ -66,7 +66,7 @@ def replay(
     programs: Programs,
     *,
     finish: Iterable[str] = (),
-    run: CheckedRun | None = None,
+    watch: Watch = UNWATCHED,
 ) -> None:
     """Replace the four schemas by what the file holds; `finish` are statements of the same
     transaction, run after every table was compared with the manifest."""
@@ -86,11 +86,12 @@ def replay(
         )
         try:
             _feed(psql, [*_preparation(target), before])
-            _stream_data([*restore, "--section=data", str(file)], psql, target, run)
+            rows = manifest.rows if manifest else 0
+            _stream_data([*restore, "--section=data", str(file)], psql, target, rows, watch)
             _feed(psql, [after, *_comparison(manifest), *finish, *_conclusion(target), "commit;"])
             assert psql.process.stdin is not None
             psql.process.stdin.close()
-            if psql.wait(run) != 0:
+            if psql.wait(watch) != 0:
                 raise _failure(file, psql)
         except BrokenPipeError as error:
             psql.wait()
@@ -180,21 +181,29 @@ def _feed(psql: Child, statements: Iterable[str]) -> None:
     psql.process.stdin.flush()
 
 
-def _stream_data(command: list[str], psql: Child, target: Target, run: CheckedRun | None) -> None:
-    """Rows from pg_restore to psql. When the one fails, the other must not come to its commit."""
+def _stream_data(
+    command: list[str],
+    psql: Child,
+    target: Target,
+    rows: int,
+    watch: Watch,
+) -> None:
+    """Rows, a line each, from pg_restore to psql. When the one fails, the other must not come to
+    its commit."""
     source = Child(command, target.environment, stdout=subprocess.PIPE)
     assert source.process.stdout is not None
     assert psql.process.stdin is not None
     try:
-        is_first = True
+        is_first, lines = True, 0
         while chunk := source.process.stdout.read(_CHUNK_BYTES):
             if is_first and target.major < 17:
                 chunk = chunk.replace(_NEWER_SETTING.encode(), b"", 1)
             is_first = False
             psql.process.stdin.write(chunk)
-            if run is not None:
-                run.check()
-        if source.wait(run) != 0:
+            lines += chunk.count(b"\n")
+            watch.show("restoring", min(lines, rows), rows)
+            watch.check()
+        if source.wait(watch) != 0:
             raise BackupError(f"nothing was changed: {source.complaint()}")
     finally:
         source.end()

@@ -18,7 +18,7 @@ from psycopg2.sql import SQL, Identifier, Literal
 
 from runner.upkeep.contents import table_names
 from runner.upkeep.dump_file import Listing, check_file, read_manifest
-from runner.upkeep.programs import BackupError, address, programs_for
+from runner.upkeep.programs import BackupError, OnProgress, Watch, address, programs_for
 from runner.upkeep.replay import look_at, replay
 from warehouse import database, migrate
 from warehouse.settings import Settings
@@ -39,7 +39,13 @@ class Restored:
     applied: tuple[str, ...]
 
 
-def restore(settings: Settings, file: Path, *, may_replace: Callable[[str], bool]) -> Restored:
+def restore(
+    settings: Settings,
+    file: Path,
+    *,
+    may_replace: Callable[[str], bool],
+    progress: OnProgress | None = None,
+) -> Restored:
     """Make the configured database what the backup holds.
 
     `may_replace` is asked with the database's address when it holds landed data or keys; when it
@@ -67,7 +73,15 @@ def restore(settings: Settings, file: Path, *, may_replace: Callable[[str], bool
             # A copy elsewhere is another warehouse: the first one may go on beside it.
             instance_id = old_instance if is_same else str(uuid.uuid4())
             finish = _corrections(cursor, instance_id, project_dir)
-            replay(file, listing, manifest, target, programs, finish=finish)
+            replay(
+                file,
+                listing,
+                manifest,
+                target,
+                programs,
+                finish=finish,
+                watch=Watch(progress=progress),
+            )
             applied = migrate.migrate(settings)
             _analyze(cursor)
     finally:
@@ -124,6 +138,8 @@ def _corrections(cursor: Cursor, instance_id: str, project_dir: str | None) -> l
             "update metadata.job_requests set status = 'pending', run_id = null "
             "where status = 'running';"
         ),
+        # Here may be no pg_cron, or one that knows nothing of it; `oversight db pg-cron install`.
+        SQL("update metadata.jobs set clock = 'runner' where clock <> 'runner';"),
         SQL(
             "update metadata.leadership set epoch = epoch + 1, runner = null, backend_pid = null, "
             "taken_at = null, heartbeat_at = null;"

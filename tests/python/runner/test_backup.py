@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from terminals import on_pipe, on_terminal
 
 from clusters import Cluster, start_cluster, stop_cluster
 from runner.upkeep import backup as backups
@@ -29,6 +31,8 @@ FILL = """
     insert into metadata.refresh_log (job_name) values ('refresh daily_metrics');
     insert into metadata.job_requests (kind, status, run_id)
         select 'refresh', 'running', run_id from metadata.refresh_log;
+    insert into metadata.jobs (job_name, kind, cadence, clock)
+        values ('daily_metrics', 'refresh', '0 * * * *', 'pg_cron');
     insert into staging.oversight__spend
         (organization_id, record_key, batch_id, extracted_at, content_hash, spend_id, spend_amount)
         select 'acme', 'acme|' || n, 1, now(), md5(n::text)::uuid, n::text, n * 1.10
@@ -182,7 +186,7 @@ class TestRestoring:
         changed = {name for name in before if before[name] != after[name]}
         assert changed == {
             f"metadata.{name}"
-            for name in ("instance", "refresh_log", "job_requests", "leadership", "backups")
+            for name in ("instance", "refresh_log", "job_requests", "jobs", "leadership", "backups")
         }
         assert not restored.is_same_instance
         assert execute(other, "select status, error_message from metadata.refresh_log") == [
@@ -306,3 +310,44 @@ def test_the_password_is_not_on_the_command_line(tmp_path: Path) -> None:
     assert "dbname=other" in dsn
     assert environment["PGPASSWORD"] == "secret"
     assert os.environ.get("PGPASSWORD") is None
+
+
+class TestOnTheCommandLine:
+    @pytest.fixture(autouse=True)
+    def _environment(self, filled18: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("OVERSIGHT_DATABASE_URL", str(filled18.database_url))
+        monkeypatch.setenv("OVERSIGHT_HOME", str(filled18.home))
+
+    def test_a_terminal_gets_bars_and_standard_output_the_result(self, filled18: Settings) -> None:
+        done = on_terminal("db", "backup")
+        assert done.status == 0
+        assert "━" in done.terminal
+        assert "reading" in done.terminal
+        assert "restoring" in done.terminal
+        (file,) = backup_dir(filled18).glob("*.dump")
+        assert done.output.startswith(f"{file}: ")
+        back = on_terminal("db", "restore", str(file), "--yes")
+        assert (back.status, "restoring" in back.terminal) == (0, True)
+        assert back.output.startswith("restored: ")
+
+    def test_a_restored_warehouse_has_a_clock_on_any_server(self, filled18: Settings) -> None:
+        done = back_up(filled18)
+        restore(filled18, done.file, may_replace=yes)
+        assert execute(filled18, "select clock from metadata.jobs") == [("runner",)]
+
+    def test_json_is_the_backup_as_it_is_noted(self, filled18: Settings) -> None:
+        done = on_pipe("db", "backup", "--json")
+        assert done.returncode == 0
+        assert "\x1b" not in done.stderr
+        answer = json.loads(done.stdout)
+        assert Path(answer["file"]).stat().st_size == answer["bytes"]
+        noted = execute(filled18, "select file, bytes, sha256, tables, rows from metadata.backups")
+        assert noted == [
+            (Path(answer["file"]).name, *(answer[k] for k in ("bytes", "sha256", "tables", "rows")))
+        ]
+
+    def test_with_json_a_failure_is_an_object(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("OVERSIGHT_DATABASE_URL", "postgresql://postgres@/none?host=/nowhere")
+        done = on_pipe("db", "backup", "--json")
+        assert (done.returncode, done.stderr) == (1, "")
+        assert "can't reach the database" in json.loads(done.stdout)["error"]
