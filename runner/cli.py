@@ -4,6 +4,7 @@ import click
 
 from runner.commands.alerts import alerts
 from runner.commands.api import key, openapi, serve
+from runner.commands.backfill import backfill
 from runner.commands.database import db
 from runner.commands.load import load
 from runner.commands.output import print_error, remember, wants_json
@@ -55,6 +56,7 @@ def main(context: click.Context) -> None:
 
 _COMMANDS = (
     alerts,
+    backfill,
     db,
     key,
     load,

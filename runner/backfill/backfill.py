@@ -76,6 +76,7 @@ def run_backfill(
     Raises BackfillError when weeks have failed for good, RunCancelled when the run was cancelled.
     """
     engine = books.progress(settings, backfill_id).engine
+    books.note_run(settings, backfill_id, run.run_id)
     with ExitStack() as stack:
         turn = stack.enter_context(Turn(settings, engine))
         if not _wait(settings, backfill_id, run, turn, on_progress):

@@ -122,6 +122,17 @@ def weeks_of(settings: Settings, backfill_id: int) -> list[dict[str, Any]]:
         return [dict(row) for row in cursor.fetchall()]
 
 
+def note_run(settings: Settings, backfill_id: int, run_id: int) -> None:
+    """Which run will do it, so that its death is noticed even while it waits for its turn."""
+    with ledger(settings) as cursor:
+        cursor.execute(
+            "update metadata.backfills as b set run_id = %s "
+            "where b.backfill_id = %s and not exists (select from metadata.refresh_log as l "
+            "where l.run_id = b.run_id and l.status = 'running')",
+            (run_id, backfill_id),
+        )
+
+
 def begin(settings: Settings, backfill_id: int, run_id: int) -> bool:
     """Note that a run works on it; False when it was paused, cancelled or has ended."""
     with ledger(settings) as cursor:

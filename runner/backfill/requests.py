@@ -158,7 +158,8 @@ def resume(
 def revive(connection: Connection) -> list[int]:
     """Ask again for the backfills whose run ended before they did; gives back their ids.
 
-    That is so after a process died, was stopped, or lost the database.
+    That is so after a process died, was stopped, or lost the database. One whose run failed waits
+    for a minute, since what made it fail may do so again.
     """
     with connection.cursor() as cursor:
         cursor.execute(
@@ -166,10 +167,16 @@ def revive(connection: Connection) -> list[int]:
             update metadata.job_requests as r
             set status = 'pending', finished_at = null, error_message = null
             from metadata.backfills as b
-            join metadata.refresh_log as l on l.run_id = b.run_id
+            left join metadata.refresh_log as l on l.run_id = b.run_id
             where
                 r.request_id = b.request_id and r.status <> 'pending'
-                and b.status in ('pending', 'running') and l.status <> 'running'
+                and b.status in ('pending', 'running')
+                and case
+                    when l.run_id is null then r.finished_at is not null
+                    when l.status in ('success', 'failed')
+                        then l.finished_at < clock_timestamp() - interval '1 minute'
+                    else l.status <> 'running'
+                end
             returning b.backfill_id
             """
         )

@@ -21,6 +21,7 @@ from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 from psycopg2.extensions import connection as Connection
 
+from runner.backfill.requests import revive
 from runner.runs import spool
 from runner.runs.ending import GRACE_SECONDS, abandon_dead
 from runner.runs.log import LIVES
@@ -152,6 +153,8 @@ class Daemon:
             if dead.scheduled_for is not None and dead.job_name in self._marts():
                 again = self._job_of("refresh", {dead.job_name: None})
                 self._submit("refresh", [dead.job_name], again)
+        for backfill_id in revive(self._connection):
+            log.info("backfill goes on", backfill_id=backfill_id)
 
     def _marts(self) -> set[str]:
         return {job.name for job in self.jobs if job.kind == "refresh"}
@@ -227,9 +230,8 @@ class Daemon:
         if request.kind != "refresh":
             name = " ".join([request.kind, *map(str, request.arguments.get("engine", "").split())])
             slots: Slots = {name: request.scheduled_for}
-            return [name], lambda epoch: self.work.do(
-                request.kind, slots, request.arguments, epoch=epoch
-            )
+            arguments = {**request.arguments, "request_id": request.request_id}
+            return [name], lambda epoch: self.work.do(request.kind, slots, arguments, epoch=epoch)
         marts = [str(name) for name in request.arguments.get("marts", [])]
         if request.scheduled_for is not None:
             slots = dict.fromkeys(marts, request.scheduled_for)

@@ -52,6 +52,14 @@ class Work:
         """The tests of the whole project."""
         run_tests(run, self.dbt)
 
+    def _backfill(self, run: Run, arguments: dict[str, Any]) -> None:
+        """What is left of a backfill; it waits for its turn here, on its own thread."""
+        # It brings the reader of extracts with it, as pulls do.
+        from runner.backfill.backfill import backfill_of, run_backfill, steps_with
+
+        backfill_id = backfill_of(self.settings, arguments["request_id"], arguments)
+        run_backfill(self.settings, backfill_id, run, steps=steps_with(self.dbt))
+
     def cancel(self, reason: str) -> None:
         """End every run under way; each writes its final state."""
         with self._lock:

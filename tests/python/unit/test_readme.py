@@ -65,7 +65,8 @@ def test_options_in_the_readme_exist() -> None:
         words = line.split()[1:]
         command: click.Command = main
         while isinstance(command, click.Group) and words:
-            found = command.commands.get(words.pop(0).strip("`,"))
+            words[0] = words[0].strip("`,")
+            _, found, words = command.resolve_command(click.Context(command), words)
             assert found is not None, line
             command = found
         options = {text for option in command.params for text in option.opts}
@@ -176,7 +177,7 @@ def shell(warehouse: Settings, tmp_path: Path) -> dict[str, str]:
 
 
 def test_the_round_by_hand_runs(shell: dict[str, str], tmp_path: Path) -> None:
-    section = README.split("## A round by hand")[1]
+    section = README.split("## A round by hand")[1].split("\n## ")[0]
     (script,) = re.findall(r"^```sh\n(.*?)^```", section, re.DOTALL | re.MULTILINE)
     done = subprocess.run(
         ["sh", "-euxc", "oversight deploy\n" + script],
