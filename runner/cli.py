@@ -10,6 +10,7 @@ from runner.commands.load import load
 from runner.commands.output import print_error, remember, wants_json
 from runner.commands.pull import pull
 from runner.commands.refresh import refresh, schedule
+from runner.commands.retire import retire
 from runner.commands.simulate import simulate
 from runner.commands.status import status
 from warehouse.errors import OversightError
@@ -63,6 +64,7 @@ _COMMANDS = (
     openapi,
     pull,
     refresh,
+    retire,
     schedule,
     serve,
     simulate,

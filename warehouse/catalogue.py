@@ -27,6 +27,7 @@ from warehouse.declared import (
 )
 from warehouse.declared_models import ModelReader
 from warehouse.declared_sources import SourceReader
+from warehouse.durations import duration_seconds
 from warehouse.settings import Settings
 from warehouse.yaml_files import Problem, YamlFile
 
@@ -91,6 +92,11 @@ def read_catalogue(project_dir: Path) -> Catalogue:
         reporting_currency=currency,
         nightly=variables.get("nightly"),
         weekly=variables.get("weekly"),
+        retention={
+            name: duration_seconds(kept)
+            for name, kept in sorted((variables.get("retention") or {}).items())
+        },
+        closed_before=str(variables["closed_before"]) if variables.get("closed_before") else None,
     )
 
 

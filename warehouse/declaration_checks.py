@@ -6,6 +6,7 @@ import difflib
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from warehouse.declared_sources import is_zone
 from warehouse.durations import cadence_problem
 from warehouse.yaml_files import Key, Problem, YamlFile
 
+RETAINED_TABLES = ("refresh_log",)
+"""Tables of schema metadata whose old rows may go."""
 _REF = re.compile(r"ref\(\s*['\"](\w+)['\"]\s*\)")
 
 
@@ -75,6 +78,42 @@ def check_variables(project: YamlFile) -> Iterator[Problem]:
             problem = f"{cadence!r} is no cron line; write it in quotation marks"
         if problem is not None:
             yield project.problem(["vars"], f"{name}: {problem}", key=name)
+    yield from _check_retention(project, variables)
+
+
+def _check_retention(project: YamlFile, variables: dict[str, Any]) -> Iterator[Problem]:
+    """How long tables are kept, and the day before which the books are closed."""
+    retention = variables.get("retention") or {}
+    if not isinstance(retention, dict):
+        message = "retention maps tables to durations, such as {refresh_log: 400d}"
+        yield project.problem(["vars"], message, key="retention")
+        return
+    for name, kept in retention.items():
+        if name not in RETAINED_TABLES:
+            message = (
+                f"there is no retention for a table of this name{_meant(name, RETAINED_TABLES)}"
+            )
+            yield project.problem(["vars", "retention"], message, key=name)
+        elif not isinstance(kept, str) or not re.fullmatch("[1-9][0-9]*[hdw]", kept):
+            yield project.problem(
+                ["vars", "retention"], "must be a duration, such as 400d", key=name
+            )
+    closed = variables.get("closed_before")
+    if closed is None:
+        return
+    try:
+        day = date.fromisoformat(str(closed))
+    except ValueError:
+        message = "must be a day, such as 2026-01-05"
+        yield project.problem(["vars"], message, key="closed_before")
+        return
+    if day.weekday() != 0:
+        monday = day - timedelta(days=day.weekday())
+        message = f"{day} must be a Monday, so that no week is half closed; {monday} is one"
+        yield project.problem(["vars"], message, key="closed_before")
+    if day > datetime.now(timezone.utc).date():
+        message = f"{day} is still to come; only days that are over can be closed"
+        yield project.problem(["vars"], message, key="closed_before")
 
 
 def check_parents(tables: Sequence[SourceTable], files: Sequence[YamlFile]) -> Iterator[Problem]:

@@ -63,7 +63,10 @@ class AsOf:
 
 @dataclass(frozen=True, kw_only=True)
 class SourceTable:
-    """How one table of an engine is landed; `relation` is its name in schema staging."""
+    """How one table of an engine is landed; `relation` is its name in schema staging.
+
+    Versions that are not the newest go after `superseded_kept_seconds`, None: never.
+    """
 
     engine: str
     name: str
@@ -90,6 +93,8 @@ class SourceTable:
     max_rejected_share: float = 0.01
     freshness_limit_seconds: int | None = None
     endpoint: Endpoint | None = None
+    superseded_kept_seconds: int | None = None
+    may_retire_closed_days: bool = False
 
     def column(self, name: str) -> Column:
         """The declared column of that name; KeyError when there is none."""
@@ -180,6 +185,10 @@ class Catalogue:
     reporting_currency: str = "USD"
     nightly: str | None = None
     weekly: str | None = None
+    retention: dict[str, int] = dataclasses.field(default_factory=dict)
+    """Seconds that rows of a metadata table are kept, by its name."""
+    closed_before: str | None = None
+    """A Monday; what is earlier is closed."""
 
     @cached_property
     def engines(self) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from warehouse.declaration_reader import DeclarationReader
 from warehouse.declared import AsOf, Column, ExtractWindow, SourceTable
 from warehouse.declared_endpoints import EndpointReader
+from warehouse.durations import duration_seconds
 from warehouse.yaml_files import Key, YamlFile
 
 DATA_TYPES = ("text", "bigint", "integer", "numeric", "boolean", "date", "timestamptz")
@@ -89,6 +90,7 @@ class SourceReader(DeclarationReader):
             return None
         columns = self._columns(table, path, landing)
         self._check_landing(landing, columns, at)
+        retention = landing.get("retention") or {}
         return SourceTable(
             engine=engine,
             name=name,
@@ -114,6 +116,10 @@ class SourceReader(DeclarationReader):
             max_void_share=landing.get("max_void_share", 0.2),
             max_rejected_share=landing.get("max_rejected_share", 0.01),
             freshness_limit_seconds=_freshness_limit(source, table),
+            superseded_kept_seconds=(
+                duration_seconds(retention["superseded"]) if "superseded" in retention else None
+            ),
+            may_retire_closed_days=retention.get("closed_days", False) and "date" in landing,
             endpoint=endpoints.read(
                 path, table, landing, {name: column.data_type for name, column in columns.items()}
             ),

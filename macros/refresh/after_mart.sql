@@ -6,6 +6,7 @@
     {% set mart = model.config.meta.mart %}
     {% set own = model_key(this) %}
     {% set is_partial = is_incremental() and mart.refresh == "changed_keys" %}
+    {% if not is_partial %}{{ restore_closed_rows() }}{% endif %}
     {% if parity_metrics(model) %}{{ check_parity(is_partial) }}{% endif %}
     {{ record_taken_changes() }}
     {{ record_batches() }}

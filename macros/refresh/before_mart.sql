@@ -4,10 +4,17 @@
 #}
 {% macro before_mart() %}
     {% set mart = model.config.meta.mart %}
+    {% set period = period_column(model) %}
+    {% set closed = take_closing() %}
     {{ take_changes() }}
     {% if is_incremental() and mart.refresh == "changed_keys" %}
         {% set key = mart_key(model) %}
         {{ collect_touched_keys(key) }}
+        {% if period and closed %}
+            delete from pg_temp.touched_keys where {{ period }} < '{{ closed }}';
+            delete from metadata.held_keys
+            where model = '{{ model_key(this) }}' and (key ->> '{{ period }}')::date < '{{ closed }}';
+        {% endif %}
         analyze pg_temp.touched_keys;
         {{ collect_touched_places(key) }}
         {% set where %}
@@ -25,6 +32,7 @@
         )
         select * from deleted;
     {% elif is_incremental() %}
+        {{ keep_closed_rows() }}
         {% if mart.parity == "hold" %}
             create temporary table old_rows on commit drop as select * from {{ this }};
         {% endif %}
@@ -33,7 +41,10 @@
             delete from {{ this }} returning organization_id, {{ mart_key(model).grain | join(", ") }}
         )
         select * from deleted;
-    {% elif mart.parity == "hold" and load_relation(this) is not none %}
-        create temporary table old_rows on commit drop as select * from {{ this }};
+    {% else %}
+        {{ keep_closed_rows() }}
+        {% if mart.parity == "hold" and load_relation(this) is not none %}
+            create temporary table old_rows on commit drop as select * from {{ this }};
+        {% endif %}
     {% endif %}
 {% endmacro %}

@@ -12,6 +12,7 @@ from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.sql import SQL, Identifier
 
+from runner.landing.closing import reject_closed
 from runner.landing.errors import LandingError
 from runner.landing.extracts import Extract, inspect, match_files
 from runner.landing.ledger import LoadReport, close_batch, open_batch, record_table
@@ -216,6 +217,7 @@ def _land_table(cursor: Cursor, batch: TableBatch, reader: ExtractReader, load: 
         progress=lambda extract, share: load.progress(extract.name, share),
     )
     place_in_time(cursor, batch)
+    reject_closed(cursor, batch, load.catalogue)
     count_records(cursor, batch)
     store_rejects(cursor, batch)
     check_counts(batch, may_be_empty=load.allow_void)

@@ -8,6 +8,7 @@ from typing import Any
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.sql import SQL, Composable, Identifier, Literal
 
+from runner.landing.closing import clip_windows
 from runner.landing.errors import LandingError
 from runner.landing.tables import RECORD, OrganizationCount, TableBatch
 from runner.landing.times import as_of_text, window_text
@@ -65,6 +66,7 @@ def place_in_time(cursor: Cursor, batch: TableBatch) -> None:
 def land_snapshots(cursor: Cursor, batch: TableBatch, *, allow_void: bool) -> int:
     """Land snapshots from the oldest to the newest, each with the voids it makes; count these."""
     _make_windows(cursor, batch, allow_void=allow_void)
+    clip_windows(cursor, batch)
     _drop_superseded(cursor, batch)
     cursor.execute("select distinct as_of from pg_temp.extracts order by as_of")
     voided = 0
@@ -197,10 +199,11 @@ def _void_vanished(cursor: Cursor, batch: TableBatch, as_of: datetime, *, allow_
     vanished = sum(int(group[4]) for group in groups)
     if not vanished:
         return 0
-    if batch.rejected:
+    if batch.rejected > batch.closed:
         batch.notes.append(
             f"{batch.table.name}: {vanished} records are missing from the snapshot of "
-            f"{as_of.isoformat()}, but {batch.rejected} were rejected, so none was withdrawn"
+            f"{as_of.isoformat()}, but {batch.rejected - batch.closed} were rejected, so none "
+            "was withdrawn"
         )
         return 0
     for organization, first, last, live, gone, through in groups:

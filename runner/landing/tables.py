@@ -62,6 +62,9 @@ class TableBatch:
     organizations: dict[str, OrganizationCount] = field(default_factory=dict)
     candidates: list[Candidates] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    closed_before: str | None = None
+    closed: int = 0
+    """Records that were rejected because their days are closed."""
 
     @property
     def raw(self) -> Identifier:

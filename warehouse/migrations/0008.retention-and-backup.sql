@@ -60,6 +60,10 @@ begin
 end
 $$;
 
+-- Landing refuses what is older than anything that has gone for good.
+grant select on metadata.retired to oversight_loader;
+create policy loader_reads on metadata.retired for select to oversight_loader using (true);
+
 -- The guards tell the way of retention from all others by the role that runs the deletion: a setting could be set by
 -- anyone, but nobody is this role except inside metadata.retire_rows().
 create or replace function metadata.refuse_change() returns trigger
