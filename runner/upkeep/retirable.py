@@ -37,31 +37,35 @@ def rules(cursor: Cursor, catalogue: Catalogue, now: datetime) -> list[Rule]:
         if source.may_retire_closed_days and catalogue.closed_before and source.date_column:
             found.append(_closed(source, catalogue))
         if source.superseded_kept_seconds is not None:
-            found.append(_superseded(source, now))
+            found.append(_superseded(source, catalogue, now))
     if "refresh_log" in catalogue.retention:
         before = now - timedelta(seconds=catalogue.retention["refresh_log"])
         found += _refresh_log(cursor, before)
     return found
 
 
-# Every landed batch that each model which keeps a ledger has taken.
-_APPLIED = SQL(
-    """
-    select a.batch_id from metadata.applied_batches as a
-    where strpos(a.model, '.') = 0
-    group by a.batch_id
-    having count(*) = (
-        select count(distinct m.model) from metadata.applied_batches as m
-        where strpos(m.model, '.') = 0
-    )
-    """
-)
-
-
 _VERSIONS = SQL(
     "partition by record_key "
     "order by record_version desc, extracted_at desc, batch_id desc, row_id desc"
 )
+
+
+def _applied(catalogue: Catalogue) -> Composable:
+    """Batches that every declared mart holds, and every model that keeps a ledger."""
+    marts = [mart.name for mart in catalogue.marts if mart.cadence is not None]
+    return SQL(
+        """
+        select a.batch_id from metadata.applied_batches as a
+        where strpos(a.model, '.') = 0
+        group by a.batch_id
+        having
+            array_agg(a.model) @> {marts}::text[]
+            and count(*) = (
+                select count(distinct m.model) from metadata.applied_batches as m
+                where strpos(m.model, '.') = 0
+            )
+        """
+    ).format(marts=Literal(marts))
 
 
 def _closed(source: SourceTable, catalogue: Catalogue) -> Rule:
@@ -82,7 +86,7 @@ def _closed(source: SourceTable, catalogue: Catalogue) -> Rule:
     ).format(
         day=day,
         versions=_VERSIONS,
-        applied=_APPLIED,
+        applied=_applied(catalogue),
         table=Identifier("staging", source.relation),
         before=Literal(catalogue.closed_before),
     )
@@ -96,7 +100,7 @@ def _closed(source: SourceTable, catalogue: Catalogue) -> Rule:
     )
 
 
-def _superseded(source: SourceTable, now: datetime) -> Rule:
+def _superseded(source: SourceTable, catalogue: Catalogue, now: datetime) -> Rule:
     """Versions that are not the newest of their record, and landed long enough ago."""
     assert source.superseded_kept_seconds is not None
     before = now - timedelta(seconds=source.superseded_kept_seconds)
@@ -114,7 +118,7 @@ def _superseded(source: SourceTable, now: datetime) -> Rule:
         versions=_VERSIONS,
         table=Identifier("staging", source.relation),
         before=Literal(before),
-        applied=_APPLIED,
+        applied=_applied(catalogue),
     )
     return Rule(
         group=f"staging.{source.relation}",

@@ -34,8 +34,8 @@ Contents = dict[str, list[tuple[Any, ...]]]
 class ComparedWarehouse(BuiltWarehouse):
     """One database on a test's server; `renew` empties it."""
 
-    def __init__(self, cluster: Cluster, name: str) -> None:
-        super().__init__(cluster, name)
+    def __init__(self, cluster: Cluster, name: str, project_dir: Path | None = None) -> None:
+        super().__init__(cluster, name, project_dir)
         self._folder = tempfile.TemporaryDirectory(prefix="ov-compared-")
         self._numbers = itertools.count(1)
 
