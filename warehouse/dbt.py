@@ -13,11 +13,6 @@ from warehouse.settings import Settings
 
 IDLE_SECONDS = 30
 """How long a session of dbt may hold its locks and do nothing; dbt itself needs milliseconds."""
-_GUARDS = {
-    "client_connection_check_interval": "1s",
-    "idle_in_transaction_session_timeout": f"{IDLE_SECONDS}s",
-}
-"""A session whose dbt was killed ends by itself, and one whose dbt is frozen lets go."""
 _LIBPQ = {
     "host": "PGHOST",
     "port": "PGPORT",
@@ -52,9 +47,13 @@ def environment(
         "DBT_LOG_PATH": str(settings.home / "logs"),
     }
     parts = parse_dsn(admin_dsn(settings))
-    own_options = [str(parts["options"])] if "options" in parts else []
-    guards = [f"-c {name}={value}" for name, value in _GUARDS.items()]
-    found["PGOPTIONS"] = " ".join([*own_options, *guards])
+    options = [
+        str(parts.get("options", "")),
+        # A session whose dbt was killed ends by itself, and one whose dbt is frozen lets go.
+        "-c client_connection_check_interval=1s",
+        f"-c idle_in_transaction_session_timeout={IDLE_SECONDS}s",
+    ]
+    found["PGOPTIONS"] = " ".join(options).strip()
     if not settings.is_embedded:
         found |= {_LIBPQ[name]: str(value) for name, value in parts.items() if name in _LIBPQ}
     if run_id is not None:

@@ -76,16 +76,14 @@ class DbtRun:
         May be called again and by any thread; afterwards the run has ended.
         """
         self._is_cancelled = True
-        for number, seconds in ((signal.SIGINT, _GRACE_SECONDS), (signal.SIGKILL, _KILL_SECONDS)):
-            if self._done.is_set():
-                break
-            with suppress(ProcessLookupError):
-                os.kill(self.pid, number)
-            self._done.wait(seconds)
-        if not self._done.is_set():
-            self._give_up()
+        self._signal(signal.SIGINT)
+        if not self._done.wait(_GRACE_SECONDS):
+            self._signal(signal.SIGKILL)
         with self._lock:
             self._end_sessions()
+        if not self._done.wait(_KILL_SECONDS):
+            self._give_up()
+            self._done.wait(_KILL_SECONDS)
 
     def is_stuck(self) -> bool:
         """Whether its process lives and has let the database wait for longer than 30 s."""
@@ -137,6 +135,11 @@ class DbtRun:
         )
         shutil.rmtree(self.folder, ignore_errors=True)
         self._done.set()
+
+    def _signal(self, number: int) -> None:
+        if not self._done.is_set():
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, number)
 
     def _end_sessions(self) -> None:
         """End what the run left in the database; the server does so itself within two seconds."""

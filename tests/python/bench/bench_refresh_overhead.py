@@ -1,4 +1,4 @@
-"""What a refresh costs beside its SQL: by warm dbt, by a plain process of its own, by dbt's own CLI.
+"""What a refresh costs beside its SQL: by warm dbt, by a process of its own, by dbt's own command.
 
 Run by `make bench`. Each refresh takes a landed batch of 200 records into the facts and the daily
 mart. SQL's own time is what PostgreSQL says its sessions worked in that database, dbt's look-ups
@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 import pytest
 from compared import ComparedWarehouse
-from histories import Version
+from histories import Item, Version
 from loads import Loading
 
 from clusters import Cluster
@@ -44,7 +44,7 @@ class Figures:
     sql: list[float] = field(default_factory=list)
 
     def __str__(self) -> str:
-        beside = [wall - sql for wall, sql in zip(self.walls, self.sql)]
+        beside = [wall - sql for wall, sql in zip(self.walls, self.sql, strict=True)]
         return (
             f"{statistics.median(self.walls):6.2f} s, of it SQL {statistics.median(self.sql):.2f} s"
             f" and {statistics.median(beside):.2f} s beside it (least {min(beside):.2f} s)"
@@ -86,10 +86,10 @@ def test_a_refresh_beside_its_sql(bench: ComparedWarehouse) -> None:
                 way()
                 figures[name].walls.append(time.perf_counter() - started)
                 figures[name].sql.append(worked(bench) - before)
-    print(f"\n{RUNS} refreshes each of {_MART} and its facts, {RECORDS} new records; medians:")
-    for name, found in figures.items():
-        print(f"  {name:22}{found}")
-    print(f"  bound for a refresh by warm dbt: {MAX_SECONDS} s beside the SQL")
+    lines = [f"{RUNS} refreshes each of {_MART} and its facts, {RECORDS} new records; medians:"]
+    lines += [f"  {name:22}{found}" for name, found in figures.items()]
+    lines += [f"  bound for a refresh by warm dbt: {MAX_SECONDS} s beside the SQL"]
+    sys.stdout.write("\n" + "\n".join(lines) + "\n")
     assert bench.value("select count(*) from curated.fact_spend") > 0
 
 
@@ -113,7 +113,7 @@ def command(*arguments: str, bench: ComparedWarehouse) -> None:
 
 def land(bench: ComparedWarehouse, place: int) -> None:
     """New and changed spend of some partners on some days."""
-    records = [
+    records: list[Item] = [
         Version(
             engine="oversight",
             table="spend",
