@@ -22,6 +22,7 @@ from warehouse.errors import OversightError
 from warehouse.settings import Settings
 
 STUCK_SECONDS = 30
+_NOTICE_SECONDS = 0.1
 _GRACE_SECONDS = 1
 _KILL_SECONDS = 2
 _OUTPUT_CHARACTERS = 20_000
@@ -71,16 +72,18 @@ class DbtRun:
         return self._result
 
     def cancel(self) -> None:
-        """End it: dbt cancels its queries, else it is killed and its sessions are ended.
+        """End it: dbt is told to stop, its sessions are ended, and if it still lives it is killed.
 
         May be called again and by any thread; afterwards the run has ended.
         """
         self._is_cancelled = True
         self._signal(signal.SIGINT)
+        if not self._done.wait(_NOTICE_SECONDS):
+            # dbt, which acts as oversight_owner, may not end sessions of the login, and waits.
+            self._end_sessions()
         if not self._done.wait(_GRACE_SECONDS):
             self._signal(signal.SIGKILL)
-        with self._lock:
-            self._end_sessions()
+        self._end_sessions()
         if not self._done.wait(_KILL_SECONDS):
             self._give_up()
             self._done.wait(_KILL_SECONDS)

@@ -281,6 +281,17 @@ def test_a_frozen_run_lets_go_of_its_locks_and_is_found_out(
     napping.assert_next_run_works()
 
 
+def test_a_long_query_is_not_taken_for_idleness(
+    napping: Napping, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """dbt's other sessions wait meanwhile, and none of them may do so in a transaction."""
+    monkeypatch.setattr(dbt_calls, "IDLE_SECONDS", 1)
+    run, _ = napping.start_and_nap(3)
+    result = run.wait(60)
+    assert result is not None
+    assert result.success, result.output
+
+
 def locks(napping: Napping, name: str) -> list[tuple[object, ...]]:
     """Advisory locks and locks on tables of the run."""
     return napping.built.rows(
