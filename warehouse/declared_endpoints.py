@@ -106,8 +106,11 @@ class EndpointReader:
         types: Mapping[str, str],
     ) -> None:
         kind = merged.get("format", "json")
-        if extract_name(landing["files"], kind) is None:
-            message = f"no pattern of `files` takes a {_SUFFIXES[kind]} file, which a pull writes"
+        names = [extract_name(landing["files"], kind, mark) for mark in ("pull_1", "pull_2")]
+        is_one_a_page = kind == "csv" and merged.get("paging") is not None
+        if None in names or (is_one_a_page and len(set(names)) == 1):
+            each = " for each page" if is_one_a_page else ", which a pull writes"
+            message = f"no pattern of `files` takes a {_SUFFIXES[kind]} file{each}"
             self._problem(at, message, key="format" if "format" in merged else None)
         if kind != "json" and "rows" in merged:
             self._problem(at, f"{kind} has no keys that lead to rows", key="rows")

@@ -6,6 +6,7 @@ Every server here is a real socket that answers as its script says.
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
 import time
 from datetime import datetime, timedelta, timezone
@@ -215,7 +216,7 @@ def test_requests_keep_to_the_rate(asking: Asking) -> None:
     with scripted([*pages, answer(b"[]")]) as server:
         fetched = asking.fetch(server, paging=PAGES, requests_per_second=20.0)
     assert (fetched.rows, fetched.pages) == (5, 6)
-    gaps = [b - a for a, b in zip(server.moments, server.moments[1:], strict=False)]
+    gaps = [b - a for a, b in itertools.pairwise(server.moments)]
     assert min(gaps) > 0.04, gaps
     assert server.paths()[:2] == ["/spend?size=2&page=1", "/spend?size=2&page=2"]
 
