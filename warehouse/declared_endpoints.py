@@ -35,6 +35,8 @@ class EndpointReader:
         self._at_source = (*source_path, "config", "meta", "landing")
         self._defaults: dict[str, Any] = dict(_endpoint(source))
         self._is_used = False
+        self._untils: list[tuple[Key, ...]] = []
+        self._has_snapshot = False
 
     def read(
         self,
@@ -81,6 +83,7 @@ class EndpointReader:
             max_bytes=merged.get("max_bytes", 64 << 20),
             paging=_paging(merged.get("paging")),
             since=_since(merged.get("since")),
+            until=merged.get("until"),
             window=_window(merged.get("window")),
             answered=_answered(merged.get("answered")),
         )
@@ -88,8 +91,12 @@ class EndpointReader:
     def finish(self) -> list[Problem]:
         """Every problem, those of the source's own endpoint included."""
         at = (*self._at_source, "endpoint")
-        if "path" in self._defaults:
-            self._problem(at, "belongs to the endpoint of a table", key="path")
+        for key in ("path", "until"):
+            if key in self._defaults:
+                self._problem(at, "belongs to the endpoint of a table", key=key)
+        for table in self._untils if not self._has_snapshot else ():
+            message = "needs a snapshot with an endpoint whose answers say `as_of`"
+            self._problem(table, message, key="until")
         if self._defaults and not self._is_used:
             self._problem(at, "no table of the source has an endpoint with a path")
         if "cadence" in self._defaults:
@@ -125,7 +132,10 @@ class EndpointReader:
             if types.get(column) not in ("date", "timestamptz"):
                 message = f"since: {column!r} must be a column of type date or timestamptz"
                 self._problem(at, message, key="since")
+        if "until" in merged:
+            self._untils.append(at)
         if landing["mode"] == "snapshot":
+            self._has_snapshot |= "answered" in merged
             self._check_snapshot(at, merged, landing)
         elif "answered" in merged:
             self._problem(at, "belongs to a snapshot", key="answered")
@@ -133,8 +143,9 @@ class EndpointReader:
     def _check_snapshot(
         self, at: tuple[Key, ...], merged: dict[str, Any], landing: Mapping[str, Any]
     ) -> None:
-        if "since" in merged:
-            self._problem(at, "a snapshot holds all records of its window", key="since")
+        for key in ("since", "until"):
+            if key in merged:
+                self._problem(at, "a snapshot holds all records of its window", key=key)
         answered = merged.get("answered", {})
         for key, said in (("as_of", "as_of"), ("window", "from")):
             declared = landing.get(key)

@@ -60,7 +60,8 @@ class AnsweredWindow:
 class Endpoint:
     """How one source table is asked for; variables are names, their values are read for a pull.
 
-    `scheme` stands before the secret in its header, such as Bearer.
+    `scheme` stands before the secret in its header, such as Bearer. `until` is the parameter that
+    takes the as-of time of the engine's snapshots, so that one pull is of one moment.
     """
 
     url_variable: str
@@ -77,5 +78,6 @@ class Endpoint:
     max_bytes: int = 64 << 20
     paging: Paging | None = None
     since: Since | None = None
+    until: str | None = None
     window: AskedWindow | None = None
     answered: AnsweredWindow | None = None

@@ -18,10 +18,11 @@ from warehouse.endpoints import Endpoint
 
 @dataclass(frozen=True, kw_only=True)
 class Fetched:
-    """How much of a table came, in how many pages."""
+    """How much of a table came, in how many pages, and as of when it is said to be true."""
 
     rows: int
     pages: int
+    as_of: str | None = None
 
 
 def fetch_table(
@@ -76,7 +77,7 @@ def fetch_table(
             "nothing landed; ask for larger pages or declare more"
         )
     writer.finish()
-    return Fetched(rows=writer.rows, pages=number)
+    return Fetched(rows=writer.rows, pages=number, as_of=page.as_of)
 
 
 class _Writer:

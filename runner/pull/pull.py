@@ -110,15 +110,19 @@ class _Pull:
             time.sleep(min(left, _LOOK_SECONDS))
 
     def fetch(self, client: Client, tables: Asked, on_table: OnTable) -> None:
-        """Ask for every table; what comes is in the folder."""
+        """Ask for every table, snapshots first; what comes is in the folder."""
+        moment: str | None = None
         watermarks = {} if self.window else _watermarks(self.settings, self.engine)
         mark = f"pull_{self.started_at:%Y%m%dT%H%M%SZ}"
-        for table, endpoint in tables:
+        for table, endpoint in sorted(tables, key=lambda asked: asked[0].mode, reverse=True):
             parameters = _parameters(table, endpoint, watermarks.get(table.name), self.window)
+            if endpoint.until and moment:
+                parameters[endpoint.until] = moment
             fetched = fetch_table(
                 client, table, endpoint, parameters, folder=self.folder, mark=mark
             )
             on_table(table.name, fetched)
+            moment = moment or fetched.as_of
             if not fetched.rows and table.mode == "snapshot":
                 self.notes.append(f"{table.name}: the engine gave no records, none is withdrawn")
 

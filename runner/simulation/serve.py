@@ -1,6 +1,6 @@
 """The simulated reporting engine over HTTP, with faults on request; for trials and tests only.
 
-    GET  /v1/<table>[.jsonl|.csv]?since=&from=&to=&limit=&cursor= or page=
+    GET  /v1/<table>[.jsonl|.csv]?since=&until=&from=&to=&limit= and cursor= or page=
     GET  /clock    POST /clock    {"now": "2026-11-02T00:00:00Z"}
     GET  /faults   POST /faults   {"500s": 0.3, "cut": [2, 5]}
 
@@ -239,6 +239,8 @@ def _asked(parameters: Mapping[str, str], clock: Clock) -> Asked:
     if "cursor" in parameters:
         said, offset = json.loads(base64.urlsafe_b64decode(parameters["cursor"]))
         moment = _moment(said)
+    if "until" in parameters:
+        moment = min(moment, _moment(parameters["until"]))
     if limit < 1 or offset < 0:
         raise ValueError("limit and page count from 1")
     first, last = (

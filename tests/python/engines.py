@@ -82,7 +82,7 @@ class ServedEngine:
 def served(spec: Simulation, **options: Any) -> Iterator[ServedEngine]:
     """The engine of a specification, its clock at the end unless `clock` is given."""
     engine = Engine(spec)
-    clock = Clock(options.pop("start", engine.end()))
+    clock = Clock(options.pop("start", engine.end()), options.pop("speed", 0.0))
     server = EngineServer(engine, clock, Faults(), token=TOKEN, **options)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()

@@ -437,3 +437,21 @@ class TestRun:
         ):
             pulled(home, catalogue, engine)
         assert query(home, "select 1 from metadata.batches") == []
+
+
+@pytest.mark.parametrize("is_bounded", [True, False])
+def test_one_pull_of_a_busy_engine_is_of_one_moment(
+    home: Settings, catalogue: Catalogue, is_bounded: bool
+) -> None:
+    """Each second of ours is most of a day of the engine: between two requests much happens."""
+    start = datetime(2026, 10, 25, tzinfo=timezone.utc)
+    other = catalogue if is_bounded else changed(catalogue, until=None)
+    with served(specification(rows=5000), start=start, speed=60_000) as engine:
+        pulled(home, other, engine)
+        assert engine.clock.now() < engine.engine.end()
+    counted, controlled = (
+        query(home, f"select sum({amount}) from staging.oversight__{table}")[0][0]
+        for amount, table in (("clicks", "spend"), ("clicks", "control_totals"))
+    )
+    assert 0 < controlled <= counted
+    assert (counted == controlled) is is_bounded

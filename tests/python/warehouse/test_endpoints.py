@@ -104,6 +104,12 @@ MISTAKES = {
         "{as_of: {body: as_of}}",
         "`window: control_file` needs `answered: {from: ...}`",
     ),
+    "a snapshot until something": (
+        TOTALS, TOTALS + DEEP + "until: until\n", "until: a snapshot holds all records",
+    ),
+    "until of the source": (
+        "            format: json\n", "            until: until\n", "until: belongs to the",
+    ),
     "half a window": (", to: {body: window.to}", "", "lacks one of"),
     "a window of an append table": (
         EVENTS, EVENTS + DEEP + "answered: {as_of: {body: as_of}}\n",
@@ -126,6 +132,15 @@ def test_a_mistake_is_named_with_its_file_and_key(
         read_catalogue(project)
     assert said in str(caught.value)
     assert f"{NATIVE}:" in str(caught.value)
+
+
+def test_until_needs_a_snapshot_that_says_when(project: Path) -> None:
+    text = (project / NATIVE).read_text()
+    start = text.index("              endpoint:\n" + DEEP + TOTALS)
+    end = text.index("        columns:\n", start)
+    edit(project, NATIVE, text[start:end], "")
+    with pytest.raises(CatalogueError, match="until: needs a snapshot with an endpoint"):
+        read_catalogue(project)
 
 
 def test_pages_of_csv_need_a_file_name_each(project: Path) -> None:
