@@ -134,9 +134,12 @@ def abandon_dead(connection: Connection, lives: int) -> list[Dead]:
             Dead(run_id=row[0], job_name=row[1], scheduled_for=row[2]) for row in cursor.fetchall()
         ]
         for dead in found:
+            # What a frozen process holds would keep its successor waiting.
             cursor.execute(
-                "select pg_terminate_backend(pid) from pg_stat_activity "
-                "where application_name = %s and datname = current_database()",
-                (f"oversight run {dead.run_id}",),
+                "select pg_terminate_backend(a.pid) from pg_stat_activity as a "
+                "where a.datname = current_database() and (a.application_name = %s or a.pid in ("
+                "select pid from pg_locks where locktype = 'advisory' and objsubid = 2 "
+                "and classid = %s and objid = %s))",
+                (f"oversight run {dead.run_id}", lives, dead.run_id),
             )
     return found

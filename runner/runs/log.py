@@ -91,6 +91,11 @@ class Run:
         return next(iter((self.run_ids or self.skipped).values()))
 
     @property
+    def job_name(self) -> str:
+        """The first job."""
+        return next(iter(self.run_ids or self.skipped))
+
+    @property
     def is_skipped(self) -> bool:
         """Whether the job is still running elsewhere, and so nothing is to be done here."""
         return not self.run_ids
@@ -162,7 +167,9 @@ class Run:
                     self._connection = connect(
                         self.settings, autocommit=True, application_name=_APPLICATION
                     )
-                    _hold(self._connection, self.run_ids)
+                    self._beat()
+                    if not self._over.is_set():
+                        _hold(self._connection, self.run_ids)
                 self._beat()
             except (psycopg2.Error, OversightError) as error:
                 log.warning("no heartbeat", run_id=self.run_id, error=str(error).strip())

@@ -150,7 +150,8 @@ def _result(run: Run, dbt: Dbt, arguments: Sequence[str]) -> DbtResult:
 
 def _arguments(connection: Connection, marts: Sequence[str], *, full: bool) -> list[str]:
     """dbt's command line: tables only, unless a view or the seed is missing."""
-    wanted = [f"+{name}" for name in marts]
+    # Dimensions are below no mart, and yet have to be as fresh as what is read beside them.
+    wanted = [*(f"+{name}" for name in marts), "dim_*"] if marts else []
     if _is_complete(connection):
         selection = [f"{name},{_INCREMENTAL}" for name in wanted] or [_INCREMENTAL]
         arguments = ["run", "--select", *selection]

@@ -6,6 +6,7 @@ one hour, it stalls for one. APScheduler reads the cron lines and runs the work 
 
 from __future__ import annotations
 
+import os
 import select
 import signal
 import threading
@@ -22,9 +23,11 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from psycopg2.extensions import connection as Connection
 
 from runner.backfill.requests import revive
+from runner.pull.access import scheduled_pulls
 from runner.runs import spool
 from runner.runs.ending import GRACE_SECONDS, abandon_dead
 from runner.runs.log import LIVES
+from runner.runs.warm_dbt import Dbt
 from runner.schedule import requests
 from runner.schedule.jobs import sync_jobs, taken_slots, wanted_jobs, write_missed, write_skipped
 from runner.schedule.leader import Leadership
@@ -50,16 +53,17 @@ log = structlog.get_logger("oversight.schedule")
 class Daemon:
     """One runner. `tick` does what is due now and returns at once; the work is done on threads."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, dbt: Dbt) -> None:
         self.settings = settings
         self.leadership = Leadership(settings)
-        self.work = Work(settings)
+        self.work = Work(settings, dbt)
         self.jobs: list[Job] = []
         self._taken: dict[str, datetime] = {}
         self._is_stale = True
         self._connection: Connection | None = None
         self._busy: dict[str, set[str]] = {name: set() for name in THREADS}
         self._groups = dict.fromkeys(THREADS, 0)
+        self._requests: set[int] = set()
         self._lock = threading.Lock()
         self._next_reap = 0.0
         self._scheduler = BackgroundScheduler(
@@ -74,8 +78,9 @@ class Daemon:
         was = self.leadership.epoch
         now = self.leadership.beat()
         if now is None or self.leadership.epoch is None:
+            # What it still does goes on: each run is fenced by its own row.
             if was is not None:
-                self._stand_by()
+                self._disconnect()
             return
         try:
             if self._connection is None or was != self.leadership.epoch:
@@ -108,7 +113,6 @@ class Daemon:
         self._scheduler.shutdown(wait=True)
         self._disconnect()
         self.leadership.resign()
-        self.work.close()
 
     def _take_over(self) -> None:
         self._disconnect()
@@ -118,14 +122,11 @@ class Daemon:
         with self._connection.cursor() as cursor:
             cursor.execute(f"listen {requests.CHANNEL}; listen {_CATALOGUE}")
         spool.write_back(self.settings, self._connection)
-        requests.put_back(self._connection)
+        with self._lock:
+            requests.put_back(self._connection, but=sorted(self._requests))
         self._is_stale = True
         # Runs of others may be connecting anew just now, after the same outage.
         self._next_reap = time.monotonic() + GRACE_SECONDS
-
-    def _stand_by(self) -> None:
-        self.work.cancel("another runner leads")
-        self._disconnect()
 
     def _disconnect(self) -> None:
         if self._connection is not None:
@@ -167,7 +168,8 @@ class Daemon:
             log.warning("no catalogue", error=str(error))
             return
         ensure_raw_tables(self._connection, catalogue.sources)
-        self.jobs = sync_jobs(self._connection, wanted_jobs(catalogue, {}))
+        pulls = scheduled_pulls(os.environ, catalogue)
+        self.jobs = sync_jobs(self._connection, wanted_jobs(catalogue, pulls))
         self._taken = taken_slots(self._connection)
         self._is_stale = False
         log.info("jobs", **{job.name.replace(" ", "_"): job.cadence for job in self.jobs})
@@ -254,6 +256,8 @@ class Daemon:
         with self._lock:
             self._busy[lane].update(names)
             self._groups[lane] += 1
+            if request is not None:
+                self._requests.add(request.request_id)
         self._scheduler.add_job(
             self._run, args=(lane, names, function, epoch, request), executor=lane
         )
@@ -288,6 +292,8 @@ class Daemon:
                 )
             except (psycopg2.Error, OversightError) as error:
                 log.error("a request's end was not written", error=str(error))
+            with self._lock:
+                self._requests.discard(request.request_id)
 
 
 _LANES = {
@@ -308,11 +314,12 @@ def schedule(settings: Settings) -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, end)
-    daemon = Daemon(settings)
-    try:
-        while not stop.is_set():
-            daemon.tick()
-            daemon.wait(TICK_SECONDS)
-    finally:
-        log.info("stopping")
-        daemon.stop()
+    with Dbt(settings) as dbt:
+        daemon = Daemon(settings, dbt)
+        try:
+            while not stop.is_set():
+                daemon.tick()
+                daemon.wait(TICK_SECONDS)
+        finally:
+            log.info("stopping")
+            daemon.stop()

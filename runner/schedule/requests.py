@@ -51,11 +51,13 @@ def take(connection: Connection, request: Request, *, epoch: int) -> bool:
         return cursor.rowcount == 1
 
 
-def put_back(connection: Connection) -> int:
-    """Make pending again what a runner that died had taken; gives back how many."""
+def put_back(connection: Connection, *, but: list[int]) -> int:
+    """Make pending again what a runner that died had taken, but not what this one is doing."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "update metadata.job_requests set status = 'pending' where status = 'running'"
+            "update metadata.job_requests set status = 'pending' "
+            "where status = 'running' and request_id <> all(%s)",
+            (but,),
         )
         return cursor.rowcount
 

@@ -11,8 +11,11 @@ from typing import Any
 import structlog
 
 from runner.runs.log import Run, RunCancelled, SlotTaken, Superseded, logged_runs
-from runner.runs.refresh import run_dbt, run_tests
+from runner.runs.refresh import RefreshError, run_dbt, run_tests
 from runner.runs.warm_dbt import Dbt
+from runner.upkeep.backup import back_up
+from warehouse.catalogue import deployed
+from warehouse.database import connect
 from warehouse.settings import Settings
 
 Slots = dict[str, datetime | None]
@@ -23,9 +26,9 @@ log = structlog.get_logger("oversight.schedule")
 class Work:
     """Runs under way, so that they can be ended when the daemon is stopped or leads no more."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, dbt: Dbt) -> None:
         self.settings = settings
-        self.dbt = Dbt(settings)
+        self.dbt = dbt
         self._runs: set[Run] = set()
         self._lock = threading.Lock()
 
@@ -49,8 +52,28 @@ class Work:
         return run.run_id
 
     def _nightly(self, run: Run, _arguments: dict[str, Any]) -> None:
-        """The tests of the whole project."""
-        run_tests(run, self.dbt)
+        """The tests of the whole project, and a backup whatever they say."""
+        failure = None
+        try:
+            run_tests(run, self.dbt)
+        except RefreshError as error:
+            failure = error
+        back_up(self.settings, run)
+        if failure is not None:
+            raise failure
+
+    def _pull(self, run: Run, arguments: dict[str, Any]) -> None:
+        """What one engine has new."""
+        # It brings the reader of extracts with it, 40 MB that a runner without pulls does not need.
+        from runner.pull.pull import pull
+
+        engine = arguments.get("engine") or run.job_name.removeprefix("pull ")
+        connection = connect(self.settings, autocommit=True)
+        try:
+            catalogue = deployed(connection)
+        finally:
+            connection.close()
+        pull(self.settings, catalogue, engine, run=run)
 
     def _backfill(self, run: Run, arguments: dict[str, Any]) -> None:
         """What is left of a backfill; it waits for its turn here, on its own thread."""
@@ -66,10 +89,6 @@ class Work:
             runs = list(self._runs)
         for run in runs:
             run.cancel(reason)
-
-    def close(self) -> None:
-        """End dbt's warm process."""
-        self.dbt.close()
 
     @contextmanager
     def _run(self, slots: Slots, *, epoch: int) -> Iterator[Run]:

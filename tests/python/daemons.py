@@ -67,7 +67,7 @@ class HandDaemon(Daemon):
     """`at(moment)` ticks as of that moment; `finish` waits for what was started."""
 
     def __init__(self, built: BuiltWarehouse) -> None:
-        super().__init__(built.settings)
+        super().__init__(built.settings, built.dbt)
         self.leadership: ShiftedLeadership = ShiftedLeadership(built.settings)
 
     def __enter__(self) -> HandDaemon:
