@@ -13,15 +13,15 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import datetime, timezone
+from datetime import datetime
+from functools import partial
 from types import FrameType
 
 import psycopg2
 import structlog
-from apscheduler.executors.pool import ThreadPoolExecutor
-from apscheduler.schedulers.background import BackgroundScheduler
 from psycopg2.extensions import connection as Connection
 
+from runner.alerts.check import check_alerts
 from runner.backfill.requests import revive
 from runner.pull.access import scheduled_pulls
 from runner.runs import spool
@@ -30,10 +30,11 @@ from runner.runs.log import LIVES
 from runner.runs.warm_dbt import Dbt
 from runner.schedule import requests
 from runner.schedule.jobs import sync_jobs, taken_slots, wanted_jobs, write_missed, write_skipped
+from runner.schedule.lanes import LANE_OF, Lanes
 from runner.schedule.leader import Leadership
 from runner.schedule.requests import Request
 from runner.schedule.slots import Due, Job, due
-from runner.schedule.work import NOT_DONE, Slots, Work
+from runner.schedule.work import Slots, Work
 from warehouse.catalogue import CatalogueError, deployed
 from warehouse.database import connect
 from warehouse.errors import OversightError
@@ -42,91 +43,80 @@ from warehouse.settings import Settings
 
 TICK_SECONDS = 1.0
 REAP_SECONDS = 5.0
+ALERT_SECONDS = 30.0
 STOP_SECONDS = 30.0
-THREADS = {"refresh": 2, "pull": 1, "upkeep": 1, "backfill": 1}
-"""Two refreshes at one time, so that a mart that takes long holds up no other."""
 _CATALOGUE = "oversight_catalogue"
 
 log = structlog.get_logger("oversight.schedule")
 
 
 class Daemon:
-    """One runner. `tick` does what is due now and returns at once; the work is done on threads."""
+    """One runner. `tick` does what is due now and returns at once; threads do the work."""
 
     def __init__(self, settings: Settings, dbt: Dbt) -> None:
         self.settings = settings
         self.leadership = Leadership(settings)
         self.work = Work(settings, dbt)
+        self.lanes = Lanes(settings)
         self.jobs: list[Job] = []
         self._taken: dict[str, datetime] = {}
         self._is_stale = True
         self._connection: Connection | None = None
-        self._busy: dict[str, set[str]] = {name: set() for name in THREADS}
-        self._groups = dict.fromkeys(THREADS, 0)
-        self._requests: set[int] = set()
-        self._lock = threading.Lock()
         self._next_reap = 0.0
-        self._scheduler = BackgroundScheduler(
-            timezone=timezone.utc,
-            executors={name: ThreadPoolExecutor(count) for name, count in THREADS.items()},
-            job_defaults={"misfire_grace_time": None},
-        )
-        self._scheduler.start()
+        self._next_alerts = 0.0
 
     def tick(self) -> None:
         """Beat; as the leader also take over, clean up, and start what is due or asked for."""
-        was = self.leadership.epoch
+        before = self.leadership.epoch
         now = self.leadership.beat()
-        if now is None or self.leadership.epoch is None:
+        epoch = self.leadership.epoch
+        if now is None or epoch is None:
             # What it still does goes on: each run is fenced by its own row.
-            if was is not None:
-                self._disconnect()
+            self._disconnect()
             return
         try:
-            if self._connection is None or was != self.leadership.epoch:
-                self._take_over()
-            self._hear()
-            self._reap()
-            if self._is_stale:
-                self._read_catalogue()
-            self._start_due(now)
-            self._start_requests()
+            if self._connection is None or before != epoch:
+                self._connection = self._take_over()
+            self._hear(self._connection)
+            self._reap(self._connection, epoch)
+            if self._is_stale or self.lanes.has_failed.is_set():
+                self._read_catalogue(self._connection)
+            self._start_due(self._connection, now, epoch)
+            self._start_requests(self._connection, epoch)
+            self._look_for_alerts()
         except (psycopg2.Error, OversightError) as error:
             log.warning("nothing started", error=str(error).strip())
             self._disconnect()
 
     def wait(self, seconds: float) -> None:
         """Wait, but not longer than until somebody asks for something."""
-        if self._connection is None or self._connection.closed:
+        if self._connection is None:
             time.sleep(seconds)
             return
         with suppress(OSError, ValueError, psycopg2.Error):
             select.select([self._connection], [], [], seconds)
 
     def stop(self) -> None:
-        """Finish or cancel what runs, then let another lead."""
+        """Finish refreshes, cancel what takes longer, then let another lead."""
         deadline = time.monotonic() + STOP_SECONDS
-        while self._groups["refresh"] and time.monotonic() < deadline:
+        while not self.lanes.is_idle("refresh") and time.monotonic() < deadline:
             self.leadership.beat()
             time.sleep(0.1)
         self.work.cancel("the runner was stopped")
-        self._scheduler.shutdown(wait=True)
+        self.lanes.close()
         self._disconnect()
         self.leadership.resign()
 
-    def _take_over(self) -> None:
+    def _take_over(self) -> Connection:
         self._disconnect()
-        self._connection = connect(
-            self.settings, autocommit=True, application_name="oversight schedule"
-        )
-        with self._connection.cursor() as cursor:
+        connection = connect(self.settings, autocommit=True, application_name="oversight schedule")
+        with connection.cursor() as cursor:
             cursor.execute(f"listen {requests.CHANNEL}; listen {_CATALOGUE}")
-        spool.write_back(self.settings, self._connection)
-        with self._lock:
-            requests.put_back(self._connection, but=sorted(self._requests))
-        self._is_stale = True
+        spool.write_back(self.settings, connection)
+        requests.put_back(connection, but=self.lanes.requests())
         # Runs of others may be connecting anew just now, after the same outage.
         self._next_reap = time.monotonic() + GRACE_SECONDS
+        return connection
 
     def _disconnect(self) -> None:
         if self._connection is not None:
@@ -135,174 +125,105 @@ class Daemon:
         self._connection = None
         self._is_stale = True
 
-    def _hear(self) -> None:
-        assert self._connection is not None
-        self._connection.poll()
-        for notification in self._connection.notifies:
+    def _hear(self, connection: Connection) -> None:
+        connection.poll()
+        for notification in connection.notifies:
             self._is_stale |= notification.channel == _CATALOGUE
-        self._connection.notifies.clear()
+        connection.notifies.clear()
 
-    def _reap(self) -> None:
+    def _reap(self, connection: Connection, epoch: int) -> None:
         """Close the runs of processes that died; what they should have refreshed is done anew."""
         if time.monotonic() < self._next_reap:
             return
         self._next_reap = time.monotonic() + REAP_SECONDS
-        assert self._connection is not None
-        for dead in abandon_dead(self._connection, LIVES):
+        marts = {job.name for job in self.jobs if job.kind == "refresh"}
+        for dead in abandon_dead(connection, LIVES):
             log.warning("abandoned", run_id=dead.run_id, job=dead.job_name)
             # A run that was a second try already is not tried a third time.
-            if dead.scheduled_for is not None and dead.job_name in self._marts():
-                again = self._job_of("refresh", {dead.job_name: None})
-                self._submit("refresh", [dead.job_name], again)
-        for backfill_id in revive(self._connection):
-            log.info("backfill goes on", backfill_id=backfill_id)
+            if dead.scheduled_for is not None and dead.job_name in marts:
+                again = self._job_of("refresh", {dead.job_name: None}, epoch)
+                self.lanes.submit("refresh", [dead.job_name], again)
+        revive(connection)
 
-    def _marts(self) -> set[str]:
-        return {job.name for job in self.jobs if job.kind == "refresh"}
-
-    def _read_catalogue(self) -> None:
-        assert self._connection is not None
+    def _read_catalogue(self, connection: Connection) -> None:
+        self.lanes.has_failed.clear()
         try:
-            catalogue = deployed(self._connection)
+            catalogue = deployed(connection)
         except CatalogueError as error:
             log.warning("no catalogue", error=str(error))
             return
-        ensure_raw_tables(self._connection, catalogue.sources)
+        ensure_raw_tables(connection, catalogue.sources)
         pulls = scheduled_pulls(os.environ, catalogue)
-        self.jobs = sync_jobs(self._connection, wanted_jobs(catalogue, pulls))
-        self._taken = taken_slots(self._connection)
+        self.jobs = sync_jobs(connection, wanted_jobs(catalogue, pulls))
+        self._taken = taken_slots(connection)
         self._is_stale = False
         log.info("jobs", **{job.name.replace(" ", "_"): job.cadence for job in self.jobs})
 
-    def _start_due(self, now: datetime) -> None:
+    def _start_due(self, connection: Connection, now: datetime, epoch: int) -> None:
         own = [job for job in self.jobs if job.clock == "runner"]
-        found = due(own, self._taken, now)
         refreshes = []
-        for item in found:
-            lane = _LANES[item.job.kind]
-            if item.job.name in self._busy[lane]:
-                self._skip(item)
-            elif self._groups[lane] < THREADS[lane]:
-                if item.job.kind == "refresh":
-                    refreshes.append(item)
-                else:
-                    self._start(lane, [item])
+        for item in due(own, self._taken, now):
+            lane = LANE_OF[item.job.kind]
+            if self.lanes.is_running(lane, item.job.name):
+                reason = "its last run took too long"
+                write_missed(connection, [item], epoch=epoch, reason=reason)
+                write_skipped(connection, item, epoch=epoch)
+                self._taken[item.job.name] = item.slot
+            elif not self.lanes.has_room(lane):
+                continue
+            elif lane == "refresh":
+                refreshes.append(item)
+            else:
+                self._start(connection, lane, [item], epoch)
         if refreshes:
-            self._start("refresh", refreshes)
+            self._start(connection, "refresh", refreshes, epoch)
 
-    def _skip(self, item: Due) -> None:
-        assert self._connection is not None
-        assert self.leadership.epoch is not None
-        epoch = self.leadership.epoch
-        write_missed(self._connection, [item], epoch=epoch, reason="its last run took too long")
-        write_skipped(self._connection, item, epoch=epoch)
-        self._taken[item.job.name] = item.slot
-
-    def _start(self, lane: str, items: list[Due]) -> None:
-        assert self._connection is not None
-        assert self.leadership.epoch is not None
-        write_missed(
-            self._connection,
-            items,
-            epoch=self.leadership.epoch,
-            reason="no runner ran, or it was busy",
-        )
+    def _start(self, connection: Connection, lane: str, items: list[Due], epoch: int) -> None:
+        reason = "no runner ran, or it was busy"
+        write_missed(connection, items, epoch=epoch, reason=reason)
         slots: Slots = {item.job.name: item.slot for item in items}
         for item in items:
             self._taken[item.job.name] = item.slot
-        self._submit(lane, list(slots), self._job_of(items[0].job.kind, slots))
+        self.lanes.submit(lane, list(slots), self._job_of(items[0].job.kind, slots, epoch))
 
-    def _job_of(self, kind: str, slots: Slots) -> Callable[[int], int]:
+    def _job_of(self, kind: str, slots: Slots, epoch: int) -> Callable[[], int]:
         if kind == "refresh":
-            return lambda epoch: self.work.refresh(slots, list(slots), epoch=epoch)
-        return lambda epoch: self.work.do(kind, slots, {}, epoch=epoch)
+            return partial(self.work.refresh, slots, list(slots), epoch=epoch)
+        return partial(self.work.do, kind, slots, epoch=epoch)
 
-    def _start_requests(self) -> None:
-        assert self._connection is not None
-        assert self.leadership.epoch is not None
-        for request in requests.pending(self._connection):
-            lane = _LANES[request.kind]
-            if self._groups[lane] >= THREADS[lane]:
-                continue
-            if requests.take(self._connection, request, epoch=self.leadership.epoch):
-                names, function = self._asked(request)
-                self._submit(lane, names, function, request=request)
+    def _start_requests(self, connection: Connection, epoch: int) -> None:
+        for request in requests.pending(connection):
+            lane = LANE_OF[request.kind]
+            if self.lanes.has_room(lane) and requests.take(connection, request, epoch=epoch):
+                names, function = self._asked(request, epoch)
+                self.lanes.submit(lane, names, function, request)
 
-    def _asked(self, request: Request) -> tuple[list[str], Callable[[int], int]]:
+    def _asked(self, request: Request, epoch: int) -> tuple[list[str], Callable[[], int]]:
+        """The jobs that a request is, and what does them."""
+        arguments = request.arguments
         if request.kind != "refresh":
-            name = " ".join([request.kind, *map(str, request.arguments.get("engine", "").split())])
-            slots: Slots = {name: request.scheduled_for}
-            arguments = {**request.arguments, "request_id": request.request_id}
-            return [name], lambda epoch: self.work.do(request.kind, slots, arguments, epoch=epoch)
-        marts = [str(name) for name in request.arguments.get("marts", [])]
+            what = arguments.get("engine") or arguments.get("backfill_id") or ""
+            slots: Slots = {f"{request.kind} {what}".strip(): request.scheduled_for}
+            return list(slots), partial(
+                self.work.do, request.kind, slots, epoch=epoch, request=request
+            )
+        marts = [str(name) for name in arguments.get("marts", [])]
         if request.scheduled_for is not None:
             slots = dict.fromkeys(marts, request.scheduled_for)
         else:
             slots = {" ".join(["refresh", *marts]): None}
-        full = request.arguments.get("full") is True
-        return list(slots), lambda epoch: self.work.refresh(slots, marts, epoch=epoch, full=full)
+        full = arguments.get("full") is True
+        return list(slots), partial(self.work.refresh, slots, marts, epoch=epoch, full=full)
 
-    def _submit(
-        self,
-        lane: str,
-        names: list[str],
-        function: Callable[[int], int],
-        *,
-        request: Request | None = None,
-    ) -> None:
-        """Have a thread do it; its end is in refresh_log, whatever it is."""
-        epoch = self.leadership.epoch
-        assert epoch is not None
-        with self._lock:
-            self._busy[lane].update(names)
-            self._groups[lane] += 1
-            if request is not None:
-                self._requests.add(request.request_id)
-        self._scheduler.add_job(
-            self._run, args=(lane, names, function, epoch, request), executor=lane
-        )
+    def _look_for_alerts(self) -> None:
+        """On a thread of its own, and never a second time while a sink is waited for."""
+        if time.monotonic() >= self._next_alerts and self.lanes.has_room("alerts"):
+            self._next_alerts = time.monotonic() + ALERT_SECONDS
+            self.lanes.submit("alerts", [], self._check_alerts)
 
-    def _run(
-        self,
-        lane: str,
-        names: list[str],
-        function: Callable[[int], int],
-        epoch: int,
-        request: Request | None,
-    ) -> None:
-        status, run_id, problem = "done", None, None
-        try:
-            run_id = function(epoch)
-        except NOT_DONE as error:
-            log.info("not done", jobs=names, reason=str(error))
-            status, problem = "cancelled", str(error)
-        except Exception as error:
-            # Its row says why; the next run must come all the same.
-            log.error("failed", jobs=names, error=str(error))
-            status, problem = "failed", str(error)
-            self._is_stale = True
-        finally:
-            with self._lock:
-                self._busy[lane].difference_update(names)
-                self._groups[lane] -= 1
-        if request is not None:
-            try:
-                requests.end(
-                    self.settings, request.request_id, status, run_id=run_id, error=problem
-                )
-            except (psycopg2.Error, OversightError) as error:
-                log.error("a request's end was not written", error=str(error))
-            with self._lock:
-                self._requests.discard(request.request_id)
-
-
-_LANES = {
-    "refresh": "refresh",
-    "pull": "pull",
-    "nightly": "upkeep",
-    "weekly": "upkeep",
-    "backfill": "backfill",
-}
+    def _check_alerts(self) -> int:
+        check_alerts(self.settings)
+        return 0
 
 
 def schedule(settings: Settings) -> None:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any
 
 import structlog
 
 from runner.runs.log import Run, RunCancelled, SlotTaken, Superseded, logged_runs
 from runner.runs.refresh import RefreshError, run_dbt, run_tests
 from runner.runs.warm_dbt import Dbt
+from runner.schedule.requests import Request
 from runner.upkeep.backup import back_up
 from warehouse.catalogue import deployed
 from warehouse.database import connect
@@ -44,14 +44,19 @@ class Work:
                 run_dbt(self.settings, run, self.dbt, todo, full=full)
         return run.run_id
 
-    def do(self, kind: str, slots: Slots, arguments: dict[str, Any], *, epoch: int) -> int:
+    def do(self, kind: str, slots: Slots, *, epoch: int, request: Request | None = None) -> int:
         """One job of any other kind; gives back its run_id."""
+        does: Callable[[Run, Request | None], None] = {
+            "nightly": self._nightly,
+            "pull": self._pull,
+            "backfill": self._backfill,
+        }[kind]
         with self._run(slots, epoch=epoch) as run:
             if not run.is_skipped:
-                getattr(self, f"_{kind}")(run, arguments)
+                does(run, request)
         return run.run_id
 
-    def _nightly(self, run: Run, _arguments: dict[str, Any]) -> None:
+    def _nightly(self, run: Run, _request: Request | None) -> None:
         """The tests of the whole project, and a backup whatever they say."""
         failure = None
         try:
@@ -62,12 +67,12 @@ class Work:
         if failure is not None:
             raise failure
 
-    def _pull(self, run: Run, arguments: dict[str, Any]) -> None:
+    def _pull(self, run: Run, request: Request | None) -> None:
         """What one engine has new."""
-        # It brings the reader of extracts with it, 40 MB that a runner without pulls does not need.
+        # The reader of extracts comes with it, 40 MB that a runner without pulls does not need.
         from runner.pull.pull import pull
 
-        engine = arguments.get("engine") or run.job_name.removeprefix("pull ")
+        engine = run.job_name.removeprefix("pull ")
         connection = connect(self.settings, autocommit=True)
         try:
             catalogue = deployed(connection)
@@ -75,12 +80,12 @@ class Work:
             connection.close()
         pull(self.settings, catalogue, engine, run=run)
 
-    def _backfill(self, run: Run, arguments: dict[str, Any]) -> None:
-        """What is left of a backfill; it waits for its turn here, on its own thread."""
-        # It brings the reader of extracts with it, as pulls do.
+    def _backfill(self, run: Run, request: Request | None) -> None:
+        """What is left of one backfill, with the dbt that is warm already."""
         from runner.backfill.backfill import backfill_of, run_backfill, steps_with
 
-        backfill_id = backfill_of(self.settings, arguments["request_id"], arguments)
+        assert request is not None
+        backfill_id = backfill_of(self.settings, request.request_id, request.arguments)
         run_backfill(self.settings, backfill_id, run, steps=steps_with(self.dbt))
 
     def cancel(self, reason: str) -> None:

@@ -85,7 +85,7 @@ class HandDaemon(Daemon):
 
     def finish(self, seconds: float = 60) -> None:
         """Wait until no thread has work left."""
-        wait_until(lambda: not any(self._groups.values()), seconds)
+        wait_until(self.lanes.is_idle, seconds)
 
 
 def wait_until(condition: Callable[[], bool], seconds: float) -> float:
