@@ -143,7 +143,8 @@ class Daemon:
             if dead.scheduled_for is not None and dead.job_name in marts:
                 again = self._job_of("refresh", {dead.job_name: None}, epoch)
                 self.lanes.submit("refresh", [dead.job_name], again)
-        revive(connection)
+        for backfill_id in revive(connection):
+            log.info("backfill goes on", backfill_id=backfill_id)
 
     def _read_catalogue(self, connection: Connection) -> None:
         self.lanes.has_failed.clear()
@@ -201,12 +202,12 @@ class Daemon:
     def _asked(self, request: Request, epoch: int) -> tuple[list[str], Callable[[], int]]:
         """The jobs that a request is, and what does them."""
         arguments = request.arguments
+        if request.kind == "backfill":
+            return [], partial(self.work.backfill, request, epoch=epoch)
         if request.kind != "refresh":
-            what = arguments.get("engine") or arguments.get("backfill_id") or ""
-            slots: Slots = {f"{request.kind} {what}".strip(): request.scheduled_for}
-            return list(slots), partial(
-                self.work.do, request.kind, slots, epoch=epoch, request=request
-            )
+            name = f"{request.kind} {arguments.get('engine', '')}".strip()
+            slots: Slots = {name: request.scheduled_for}
+            return list(slots), partial(self.work.do, request.kind, slots, epoch=epoch)
         marts = [str(name) for name in arguments.get("marts", [])]
         if request.scheduled_for is not None:
             slots = dict.fromkeys(marts, request.scheduled_for)

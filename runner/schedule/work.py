@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 
@@ -44,19 +44,15 @@ class Work:
                 run_dbt(self.settings, run, self.dbt, todo, full=full)
         return run.run_id
 
-    def do(self, kind: str, slots: Slots, *, epoch: int, request: Request | None = None) -> int:
-        """One job of any other kind; gives back its run_id."""
-        does: Callable[[Run, Request | None], None] = {
-            "nightly": self._nightly,
-            "pull": self._pull,
-            "backfill": self._backfill,
-        }[kind]
+    def do(self, kind: str, slots: Slots, *, epoch: int) -> int:
+        """One job of another kind; gives back its run_id."""
+        does = {"nightly": self._nightly, "pull": self._pull}[kind]
         with self._run(slots, epoch=epoch) as run:
             if not run.is_skipped:
-                does(run, request)
+                does(run)
         return run.run_id
 
-    def _nightly(self, run: Run, _request: Request | None) -> None:
+    def _nightly(self, run: Run) -> None:
         """The tests of the whole project, and a backup whatever they say."""
         failure = None
         try:
@@ -67,7 +63,7 @@ class Work:
         if failure is not None:
             raise failure
 
-    def _pull(self, run: Run, request: Request | None) -> None:
+    def _pull(self, run: Run) -> None:
         """What one engine has new."""
         # The reader of extracts comes with it, 40 MB that a runner without pulls does not need.
         from runner.pull.pull import pull
@@ -80,13 +76,15 @@ class Work:
             connection.close()
         pull(self.settings, catalogue, engine, run=run)
 
-    def _backfill(self, run: Run, request: Request | None) -> None:
-        """What is left of one backfill, with the dbt that is warm already."""
+    def backfill(self, request: Request, *, epoch: int) -> int:
+        """What is left of one backfill, which waits here for its turn; gives back its run_id."""
         from runner.backfill.backfill import backfill_of, run_backfill, steps_with
 
-        assert request is not None
         backfill_id = backfill_of(self.settings, request.request_id, request.arguments)
-        run_backfill(self.settings, backfill_id, run, steps=steps_with(self.dbt))
+        with self._run({f"backfill {backfill_id}": None}, epoch=epoch) as run:
+            if not run.is_skipped:
+                run_backfill(self.settings, backfill_id, run, steps=steps_with(self.dbt))
+        return run.run_id
 
     def cancel(self, reason: str) -> None:
         """End every run under way; each writes its final state."""
