@@ -80,7 +80,7 @@ select
     f.data_through,
     extract(epoch from now() - f.data_through)::bigint as lag_seconds,
     d.sla_seconds,
-    w.waiting_since,
+    least(w.pending_since, f.held_since) as waiting_since,
     f.stale_after,
     l.late_after,
     metadata.freshness_status(f.last_refresh_at, l.late_after) as status,
@@ -93,12 +93,12 @@ left join (
 ) as k on k.model = d.mart
 left join metadata.mart_freshness as f on f.model = k.model and f.organization_id = k.organization_id
 cross join lateral (
-    select least(min(landed_at), f.held_since) as waiting_since, count(*) as batches
+    select min(landed_at) as pending_since, count(*) as batches
     from metadata.waiting_batches
     where model = k.model and organization_id = k.organization_id
 ) as w
 cross join lateral (
-    select metadata.late_after(w.waiting_since, null, f.stale_after, d.sla_seconds) as late_after
+    select metadata.late_after(w.pending_since, f.held_since, f.stale_after, d.sla_seconds) as late_after
 ) as l;
 comment on view metadata.mart_status is
 'Freshness as the API says it; a mart that holds nothing yet has no organization. One row per mart and organization.';

@@ -82,7 +82,7 @@ def a_runner(failing: ApiWarehouse, sink: Sink) -> subprocess.Popen[str]:
 
 
 def test_a_sink_that_hangs_is_left_in_time_and_holds_up_neither_database_nor_others(
-    failing: ApiWarehouse, sink: Sink, other_sink: Sink
+    failing: ApiWarehouse, sink: Sink, other_sink: Sink, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sink.hangs = True
     started = time.monotonic()
@@ -96,6 +96,7 @@ def test_a_sink_that_hangs_is_left_in_time_and_holds_up_neither_database_nor_oth
     ) == [(0,)], "a connection is held while a sink hangs"
     checking.join(3 * LIMIT_SECONDS)
     assert not checking.is_alive()
+    assert f"it did not answer within {LIMIT_SECONDS} seconds" in capsys.readouterr().out
     print(f"left after {time.monotonic() - started:.1f} s, limit {LIMIT_SECONDS} s")  # noqa: T201
     assert other_sink.titles == ["Oversight: 1 new"]
     assert failing.run("select told, claimed_until from metadata.alerts") == [(["2 json"], None)]

@@ -312,7 +312,7 @@ class TestTelling:
         sink: Sink,
         check: Callable[[], None],
     ) -> None:
-        for seconds in (740, 750, 970, 740):
+        for seconds in (740, 750, 970, 740, 970):
             waiting(watched, seconds)
             check()
         assert [message["type"] for message in sink.taken] == ["warning", "failure"]
