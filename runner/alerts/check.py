@@ -17,6 +17,7 @@ from warehouse.errors import OversightError
 from warehouse.retries import retrying
 from warehouse.settings import Settings
 
+MOST_LINES = 20
 # A claim outlives the longest sending, so that nobody else tells the same meanwhile; whoever died
 # with it is followed by the next check after.
 _CLAIM_SECONDS = 3 * SEND_SECONDS
@@ -162,15 +163,16 @@ def compose(sink: str, alerts: Sequence[Alert]) -> Message | None:
         return None
     counts = [f"{len(found)} {word}" for found, word in ((fired, "new"), (over, "over")) if found]
     lines = [
-        line
-        for alert in fired
-        for line in (f"{alert.severity.upper()}: {alert.title}", f"  {alert.text}")
+        f"{alert.severity.upper()}: {alert.title}\n  {alert.text}" for alert in fired[:MOST_LINES]
     ]
     lines += [
         f"OVER: {alert.title}, after {_duration(alert.recovered_at - alert.first_fired_at)}"
-        for alert in over
+        for alert in over[:MOST_LINES]
         if alert.recovered_at is not None
     ]
+    left_out = max(0, len(fired) - MOST_LINES) + max(0, len(over) - MOST_LINES)
+    if left_out:
+        lines.append(f"and {left_out} more; `oversight alerts list` shows what holds")
     severities = {alert.severity for alert in fired}
     return Message(
         sink=sink,

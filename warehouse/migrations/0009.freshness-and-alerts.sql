@@ -84,7 +84,8 @@ select
     f.stale_after,
     l.late_after,
     metadata.freshness_status(f.last_refresh_at, l.late_after) as status,
-    w.batches as waiting_batches
+    w.batches as waiting_batches,
+    d.cadence
 from metadata.declared_marts as d
 left join (
     select model, organization_id from metadata.data_versions
@@ -266,9 +267,7 @@ where
         and coalesce(
             (
                 select min(s.slot) < now() - interval '30 seconds'
-                from metadata.declared_marts as d
-                cross join metadata.cron_slots(d.cadence, m.waiting_since, m.late_after) as s (slot)
-                where d.mart = m.mart
+                from metadata.cron_slots(m.cadence, m.waiting_since, m.late_after) as s (slot)
             ),
             true
         )

@@ -306,6 +306,22 @@ class TestTelling:
             "OVER: daily_metrics failed, after 0 min",
         ]
 
+    def test_a_message_stays_readable_however_much_there_is_to_tell(
+        self, watched: ApiWarehouse, sink: Sink, check: Callable[[], None]
+    ) -> None:
+        waiting(watched, 970)
+        watched.run(
+            "insert into metadata.waiting_batches"
+            " select model, 'o' || n, batch_id, landed_at"
+            " from metadata.waiting_batches, generate_series(1, 499) as n"
+        )
+        check()
+        check()
+        assert sink.titles == ["Oversight: 500 new"]
+        lines = sink.taken[0]["message"].splitlines()
+        assert len(lines) == 41
+        assert lines[-1] == "and 480 more; `oversight alerts list` shows what holds"
+
     def test_worse_is_news_and_better_is_not(
         self,
         watched: ApiWarehouse,

@@ -171,6 +171,20 @@ class TestStatus:
         connection.close()
 
 
+def test_the_owner_may_ask_on_either_version(any_warehouse: Settings) -> None:
+    connection = database.connect(any_warehouse, role="oversight_owner")
+    moment = Moment(connection)
+    moment.job("nightly", "0 2 * * *", "40 days")
+    marts = Catalogue(sources=(), feeds=(), marts=(QUARTERLY,)).to_json()
+    moment.run("insert into metadata.catalogue (content_hash, content) values ('h', %s)", marts)
+    for name, rows in (("mart_status", 1), ("sla_report", 1), ("overdue_jobs", 1)):
+        assert len(moment.run(f"select * from metadata.{name}")) == rows
+    assert moment.run("select key from metadata.alert_conditions order by 1") == [
+        ("dead-man:nightly",), ("leader",),
+    ]  # fmt: skip
+    connection.close()
+
+
 REPORT = "select intervals, met, missed, share, worst_lag_seconds from metadata.sla_report"
 
 
