@@ -227,18 +227,24 @@ def _watermarks(settings: Settings, engine: str) -> dict[str, datetime]:
 def _folder(settings: Settings, engine: str) -> Iterator[Path]:
     """A folder of this pull's own below the home folder; one that a killed pull left goes."""
     home = settings.home / "pulls"
-    home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with ExitStack() as held:
-        # One at a time, or a folder that was just made would look like one that was left.
-        with _lock(home, is_patient=True):
-            for left in home.iterdir():
-                with _lock(left) as is_ours:
-                    if is_ours:
-                        shutil.rmtree(left, ignore_errors=True)
-            folder = Path(tempfile.mkdtemp(prefix=f"{engine}-", dir=home))
-            held.callback(shutil.rmtree, folder, ignore_errors=True)
-            held.enter_context(_lock(folder))
-        yield folder
+    try:
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with ExitStack() as held:
+            # One at a time, or a folder that was just made would look like one that was left.
+            with _lock(home, is_patient=True):
+                for left in home.iterdir():
+                    with _lock(left) as is_ours:
+                        if is_ours:
+                            shutil.rmtree(left, ignore_errors=True)
+                folder = Path(tempfile.mkdtemp(prefix=f"{engine}-", dir=home))
+                held.callback(shutil.rmtree, folder, ignore_errors=True)
+                held.enter_context(_lock(folder))
+            yield folder
+    except OSError as error:
+        raise PullError(
+            f"can't keep what {engine} answers in {home}: {error.strerror or error}; free some "
+            "space there, or make it writable, and pull again"
+        ) from error
 
 
 @contextmanager

@@ -7,6 +7,7 @@ counts the faults that it did, and a killed process shows how it died.
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -154,6 +155,22 @@ def test_with_all_faults_at_once_the_marts_are_those_of_a_clean_load(
     built.refresh_models()
     assert pulled_contents == built.contents()
     assert pulled_contents["daily_metrics"]
+
+
+def test_a_full_disk_is_an_error_and_changes_nothing(
+    home: Settings, catalogue: Catalogue, engine: ServedEngine, clean: dict[str, Any]
+) -> None:
+    before, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, most))
+    try:
+        with pytest.raises(PullError, match="File too large; free some space"):
+            pulled(home, catalogue, engine)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (before, most))
+    assert query(home, BATCHES) == []
+    assert list((home.home / "pulls").iterdir()) == []
+    pulled(home, catalogue, engine)
+    assert newest(home) == clean
 
 
 class TestKilled:
