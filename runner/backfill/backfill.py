@@ -78,7 +78,7 @@ def run_backfill(
     engine = books.progress(settings, backfill_id).engine
     books.note_run(settings, backfill_id, run.run_id)
     with ExitStack() as stack:
-        turn = stack.enter_context(Turn(settings, engine))
+        turn = stack.enter_context(Turn(settings, engine, run_id=run.run_id))
         if not _wait(settings, backfill_id, run, turn, on_progress):
             return
         work = _Work(

@@ -32,8 +32,10 @@ class Landed:
 def find_batch(cursor: Cursor, engine: str, week: Week) -> int | None:
     """The batch that an earlier attempt landed and could not write down; None when there is none.
 
-    A landing that a dead process left on its way to commit is waited for.
+    A landing that a dead process left on its way to commit is waited for, but not one that stands
+    still: then psycopg2's LockNotAvailable is raised.
     """
+    cursor.execute("set local lock_timeout = '30s'")
     cursor.execute(
         "select pg_advisory_xact_lock(hashtextextended('oversight.load.' || %s, 0))", (engine,)
     )

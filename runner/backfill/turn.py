@@ -24,13 +24,16 @@ class TurnLostError(OversightError):
 
 
 class Turn:
-    """The right to work on an engine's backfill, until it is closed or its process dies."""
+    """The right to work on an engine's backfill, until it is closed or its process dies.
 
-    def __init__(self, settings: Settings, engine: str) -> None:
+    Its connection bears the run's name, so that it ends when the run is closed as abandoned: a
+    process that froze does not hold the turn for ever.
+    """
+
+    def __init__(self, settings: Settings, engine: str, *, run_id: int | None = None) -> None:
         self._engine = engine
-        self._connection: Connection = connect(
-            settings, autocommit=True, application_name="oversight backfill turn"
-        )
+        name = "oversight backfill" if run_id is None else f"oversight run {run_id}"
+        self._connection: Connection = connect(settings, autocommit=True, application_name=name)
         self._is_mine = False
 
     def __enter__(self) -> Turn:

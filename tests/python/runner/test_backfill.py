@@ -467,7 +467,7 @@ class TestTurns:
                     for (done,) in execute(
                         ready.settings,
                         "select pg_terminate_backend(pid) from pg_stat_activity where "
-                        "application_name = 'oversight backfill turn' "
+                        "application_name like 'oversight run %' "
                         "and datname = current_database()",
                     )
                 )
@@ -497,7 +497,7 @@ class TestTurns:
             execute(
                 ready.settings,
                 "select pg_terminate_backend(pid) from pg_stat_activity where "
-                "application_name = 'oversight backfill turn' and datname = current_database()",
+                "application_name like 'oversight run %' and datname = current_database()",
             )
             run_backfill(
                 ready.settings, backfill_id, open_run(ready.settings), steps=steps(ready, second)
