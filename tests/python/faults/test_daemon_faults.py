@@ -22,12 +22,18 @@ from daemons import HandDaemon, deploy_to, log_of, set_taken, wait_until
 from faults.dying_daemon import POINTS
 from simulated import specification
 
+from clusters import Cluster
 from runner.runs.log import logged_runs
 from runner.schedule.slots import slots_between
 from runner.simulation.simulate import simulate
+from warehouse import server, server_user
 from warehouse.database import admin_dsn, connect
 
 DAILY, WEEKLY = "daily_metrics", "weekly_partner_performance"
+WAITING = """
+    select 1 from pg_stat_activity
+    where application_name like 'oversight run %' and wait_event_type = 'Lock'
+"""
 HERE = Path(__file__).parent
 
 
@@ -198,9 +204,7 @@ def test_a_leader_frozen_past_its_lease_is_replaced_and_writes_nothing_when_it_w
         cursor.execute(
             "select pg_advisory_xact_lock(hashtextextended('oversight:daily_metrics', 0))"
         )
-        waiting = "select 1 from pg_stat_activity where application_name like 'oversight run %%'" \
-                  " and wait_event_type = 'Lock'"  # fmt: skip
-        wait_until(lambda: filled.rows(waiting) != [], 60)
+        wait_until(lambda: filled.rows(WAITING) != [], 60)
         process.send_signal(signal.SIGSTOP)
         with HandDaemon(filled) as second:
             wait_until(lambda: leads(second), 30)
@@ -275,7 +279,9 @@ def test_five_daemons_and_200_slots_make_200_runs(
 def test_a_server_that_restarts_at_once_in_mid_run_costs_a_second_try_and_nothing_else(
     filled: ComparedWarehouse, clean: Contents
 ) -> None:
-    """Every connection is ended as an immediate restart does, while dbt waits for a lock."""
+    """It goes down as by `pg_ctl stop -m immediate` while dbt waits for a lock."""
+    # A sequence copied from a template goes back in a crash, unless a checkpoint came between.
+    filled.rows("checkpoint")
     blocker = connect(filled.settings)
     with HandDaemon(filled) as daemon:
         with blocker.cursor() as cursor:
@@ -283,16 +289,29 @@ def test_a_server_that_restarts_at_once_in_mid_run_costs_a_second_try_and_nothin
                 "select pg_advisory_xact_lock(hashtextextended('oversight:daily_metrics', 0))"
             )
             daemon.tick()
-            waiting = "select 1 from pg_stat_activity where wait_event_type = 'Lock'" \
-                      " and application_name like 'oversight run %%'"  # fmt: skip
-            wait_until(lambda: filled.rows(waiting) != [], 30)
-        filled.rows(
-            "select pg_terminate_backend(pid) from pg_stat_activity"
-            " where datname = current_database() and pid <> pg_backend_pid()"
-        )
+            wait_until(lambda: filled.rows(WAITING) != [], 30)
+            postmaster = postmaster_of(filled.cluster)
+            os.kill(postmaster, signal.SIGQUIT)
+            wait_until(lambda: not is_process(postmaster), 30)
+            daemon.tick()
+            assert daemon.leadership.epoch is None
+            time.sleep(3)
+            server.start(filled.cluster.settings, programs=filled.cluster.programs)
         wait_until(lambda: is_settled(daemon, filled, DAILY, WEEKLY), 60)
     with pytest.raises(psycopg2.Error):
         blocker.rollback()
-        connect(filled.settings).cursor().execute("select 1 / 0")
     assert [row[0] for row in log_of(filled, "attempts") if row[0] > 1], "it was not tried again"
     assert_true(filled, clean)
+
+
+def postmaster_of(cluster: Cluster) -> int:
+    data = server_user.existing_data_dir(cluster.settings.home)
+    return int((data / "postmaster.pid").read_text(encoding="utf-8").split()[0])
+
+
+def is_process(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
