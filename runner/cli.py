@@ -5,6 +5,7 @@ import click
 from runner.commands.alerts import alerts
 from runner.commands.api import key, openapi, serve
 from runner.commands.backfill import backfill
+from runner.commands.cancel import cancel
 from runner.commands.database import db
 from runner.commands.load import load
 from runner.commands.output import print_error, remember, wants_json
@@ -58,6 +59,7 @@ def main(context: click.Context) -> None:
 _COMMANDS = (
     alerts,
     backfill,
+    cancel,
     db,
     key,
     load,

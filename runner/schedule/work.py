@@ -46,7 +46,7 @@ class Work:
 
     def do(self, kind: str, slots: Slots, *, epoch: int) -> int:
         """One job of another kind; gives back its run_id."""
-        does = {"nightly": self._nightly, "pull": self._pull}[kind]
+        does = {"nightly": self._nightly, "weekly": self._weekly, "pull": self._pull}[kind]
         with self._run(slots, epoch=epoch) as run:
             if not run.is_skipped:
                 does(run)
@@ -62,6 +62,12 @@ class Work:
         back_up(self.settings, run)
         if failure is not None:
             raise failure
+
+    def _weekly(self, run: Run) -> None:
+        """What is older than declared goes, exported first."""
+        from runner.upkeep.retention import retire
+
+        retire(self.settings, run=run)
 
     def _pull(self, run: Run) -> None:
         """What one engine has new."""

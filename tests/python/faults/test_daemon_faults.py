@@ -17,12 +17,14 @@ from typing import Any
 
 import psycopg2
 import pytest
+from click.testing import CliRunner, Result
 from compared import ComparedWarehouse, Contents
 from daemons import HandDaemon, deploy_to, log_of, set_taken, wait_until
 from faults.dying_daemon import POINTS
 from simulated import specification
 
 from clusters import Cluster
+from runner.cli import main
 from runner.runs.log import logged_runs
 from runner.schedule.slots import slots_between
 from runner.simulation.simulate import simulate
@@ -302,6 +304,43 @@ def test_a_server_that_restarts_at_once_in_mid_run_costs_a_second_try_and_nothin
         blocker.rollback()
     assert [row[0] for row in log_of(filled, "attempts") if row[0] > 1], "it was not tried again"
     assert_true(filled, clean)
+
+
+def test_a_cancelled_run_leaves_no_query_within_two_seconds(filled: ComparedWarehouse) -> None:
+    """`oversight cancel` while dbt waits for a lock; the next slot runs as if nothing had been."""
+    set_environment = {
+        "OVERSIGHT_DATABASE_URL": admin_dsn(filled.settings),
+        "OVERSIGHT_HOME": str(filled.settings.home),
+    }
+    blocker = connect(filled.settings)
+    with HandDaemon(filled) as daemon:
+        with blocker.cursor() as cursor:
+            cursor.execute(
+                "select pg_advisory_xact_lock(hashtextextended('oversight:daily_metrics', 0))"
+            )
+            daemon.tick()
+            wait_until(lambda: filled.rows(WAITING) != [], 30)
+            runs = filled.rows("select run_id from metadata.refresh_log where status = 'running'")
+            said: list[Result] = []
+            command = threading.Thread(
+                target=lambda: said.append(
+                    CliRunner().invoke(main, ["cancel", str(runs[0][0])], env=set_environment)
+                )
+            )
+            command.start()
+            seconds = wait_until(lambda: filled.rows(WAITING) == [], 6)
+            sys.stderr.write(f"\nquery gone after cancel: {seconds:.2f} s (promised: 2 s)\n")
+            command.join()
+        blocker.rollback()
+        daemon.finish()
+        assert said[0].exit_code == 0, said[0].output
+        assert "cancelled" in said[0].output
+        # The weekly mart waited for nothing: what it has committed stays, and its row says so.
+        assert dict(log_of(filled, "job_name, status")[-2:])[DAILY] == "cancelled"
+        again = CliRunner().invoke(main, ["cancel", str(runs[0][0])], env=set_environment)
+        assert "has ended already: cancelled" in again.output
+        filled.refresh()
+    blocker.close()
 
 
 def postmaster_of(cluster: Cluster) -> int:
