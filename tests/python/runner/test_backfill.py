@@ -21,6 +21,7 @@ from backfills import (
     steps,
 )
 from compared import ComparedWarehouse
+from daemons import wait_until
 
 from runner.backfill import backfill as module
 from runner.backfill import turn as turns
@@ -433,7 +434,7 @@ class TestTurns:
             assert engine.asked == []
         thread.join(60)
         assert progress(ready.settings, backfill_id).status == "done"
-        assert is_free(ready.settings, ENGINE)
+        wait_until(lambda: is_free(ready.settings, ENGINE), 10)
 
     def test_who_waits_is_paused_or_cancelled_at_once(self, ready: ComparedWarehouse) -> None:
         backfill_id, run = ask(ready.settings, FIRST), open_run(ready.settings)
@@ -451,7 +452,7 @@ class TestTurns:
         assert [turn.take() for turn in held] == [True] * turns.MAX_CONCURRENT + [False]
         assert is_free(warehouse, f"engine {turns.MAX_CONCURRENT}"), "who can't begin holds nothing"
         held[0].__exit__(None, None, None)
-        assert held[-1].take()
+        wait_until(held[-1].take, 10)
         for turn in held[1:]:
             turn.__exit__(None, None, None)
 
