@@ -13,6 +13,8 @@ from dataclasses import replace
 
 import pytest
 from api_warehouse import ApiWarehouse
+from compared import ComparedWarehouse
+from daemons import HandDaemon, deploy_to, wait_until
 from sinks import SECRET, Sink, running_sink
 
 from clusters import PROJECT_DIR
@@ -106,6 +108,33 @@ def test_a_sink_that_hangs_is_left_in_time_and_holds_up_neither_database_nor_oth
         check_with(failing, sink, other_sink)
     assert sink.titles == ["Oversight: 1 new"]
     assert other_sink.titles == ["Oversight: 1 new"]
+
+
+def test_a_sink_that_hangs_delays_no_job_of_the_daemon(
+    built: ComparedWarehouse, sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(check, "SEND_SECONDS", 120)
+    built.renew()
+    deploy_to(built)
+    built.rows(
+        "insert into metadata.refresh_log (job_name, epoch, finished_at, status)"
+        " values ('asked for', 1, clock_timestamp(), 'failed')"
+    )
+    sink.hangs = True
+    with HandDaemon(built) as daemon:
+        daemon.settings = replace(daemon.settings, alerts=(sink.url,))
+        daemon.tick()
+        sink.wait_until_asked(1)
+        built.rows(
+            "insert into metadata.job_requests (kind, arguments)"
+            """ values ('refresh', '{"marts": ["daily_metrics"]}')"""
+        )
+        daemon.tick()
+        took = wait_until(lambda: daemon.lanes.is_idle("refresh"), 60)
+        assert not daemon.lanes.is_idle("alerts"), "the sink did not hang until then"
+        sink.release.set()
+    print(f"a refresh took {took:.1f} s while the sink hung")  # noqa: T201
+    assert built.rows("select status from metadata.job_requests") == [("done",)]
 
 
 def test_a_sink_that_refuses_is_tried_again_and_loses_nothing(
