@@ -108,6 +108,9 @@ def check_alerts(settings: Settings) -> None:
         messages = [message for sink in sinks if (message := compose(sink, alerts)) is not None]
         if messages:
             problems = send(settings.alerts, messages, seconds=SEND_SECONDS)
+            for sink, problem in problems.items():
+                if problem is not None:
+                    log.warning("alert sink failed", sink=sink, problem=problem)
             told = [sink for sink, problem in problems.items() if problem is None]
             retrying(seconds=SEND_SECONDS)(_record, settings, sinks, alerts, told)
             log.info("alerts", claimed=len(alerts), told=told)

@@ -9,12 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import structlog
-
 SEND_SECONDS = 20
 _TO_COLLECT_SECONDS = 5
-
-log = structlog.get_logger()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +69,4 @@ def send(
     for line in answers.splitlines():
         answer = json.loads(line)
         problems[answer["sink"]] = answer["problem"]
-    for sink, problem in problems.items():
-        if problem is not None:
-            log.warning("alert sink failed", sink=sink, problem=problem)
     return problems
