@@ -65,10 +65,14 @@ def read_access(engine: str, endpoint: Endpoint, environ: Mapping[str, str]) -> 
 
 
 def scheduled_pulls(environ: Mapping[str, str], catalogue: Catalogue) -> dict[str, str]:
-    """The cadence of every engine whose address is known here; the others are no jobs."""
+    """The cadence of every engine whose address is set here; the others are no jobs.
+
+    Whether the address is right is for the pull to find, whose failure is in the log.
+    """
     known = {
         source.engine
         for source in catalogue.sources
-        if source.endpoint and secret(environ, source.endpoint.url_variable)
+        if source.endpoint
+        and any(environ.get(source.endpoint.url_variable + end) for end in ("", "_FILE"))
     }
     return {engine: line for engine, line in catalogue.pulls().items() if engine in known}

@@ -18,6 +18,7 @@ import json
 import os
 import secrets
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -62,6 +63,11 @@ class EngineServer(ThreadingHTTPServer):
             raise SimulationError(
                 f"can't listen on port {port}: {error.strerror}; give another --port"
             ) from error
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Nothing of a client that went away: that is what some of the faults are for."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
 
     @property
     def url(self) -> str:
