@@ -52,6 +52,10 @@ class Napping:
 
     def renew(self) -> None:
         self.built.renew()
+        # A server of somebody else's, where only dbt's own sessions ask for this.
+        self.built.rows(
+            f"alter database {self.built.name} set client_connection_check_interval = 0"
+        )
         self.built.rows("create table public.nap as select 0::float8 as seconds")
         self.built.rows("grant select on public.nap to public")
         records: list[tuple[int, Item]] = [(number, spend(number)) for number in range(8)]
@@ -169,6 +173,11 @@ def is_running(pid: int) -> bool:
         return False
 
 
+def freeze(pid: int) -> None:
+    os.kill(pid, signal.SIGSTOP)
+    wait_until(lambda: psutil.Process(pid).status() == psutil.STATUS_STOPPED, 5)
+
+
 def test_a_cancelled_run_has_left_the_database_within_two_seconds(napping: Napping) -> None:
     run, name = napping.start_and_nap()
     since = time.monotonic()
@@ -191,14 +200,15 @@ def test_a_cancelled_run_has_left_the_database_within_two_seconds(napping: Nappi
 
 def test_a_frozen_run_can_be_cancelled(napping: Napping) -> None:
     run, name = napping.start_and_nap()
-    os.kill(run.pid, signal.SIGSTOP)
-    wait_until(lambda: psutil.Process(run.pid).status() == psutil.STATUS_STOPPED, 5)
+    parent = psutil.Process(run.pid).ppid()
+    freeze(run.pid)
     since = time.monotonic()
     run.cancel()
     seconds = napping.time_until_gone(name, since)
     report(f"frozen, cancelled: gone after {seconds:.2f} s (bound {BOUND_SECONDS} s)")
     assert run.wait(0) is not None
     assert not is_running(run.pid)
+    assert is_running(parent), "other runs would have ended with it"
     napping.assert_next_run_works()
 
 
@@ -219,6 +229,7 @@ def test_a_killed_parent_fails_its_runs_and_is_started_again(napping: Napping) -
     run, name = napping.start_and_nap()
     parent = psutil.Process(run.pid).ppid()
     assert parent != os.getpid()
+    freeze(run.pid)
     since = time.monotonic()
     os.kill(parent, signal.SIGKILL)
     result = run.wait(10)
@@ -233,7 +244,7 @@ def test_a_killed_parent_fails_its_runs_and_is_started_again(napping: Napping) -
 def test_a_frozen_parent_is_replaced(napping: Napping, monkeypatch: pytest.MonkeyPatch) -> None:
     run, name = napping.start_and_nap()
     parent = psutil.Process(run.pid).ppid()
-    os.kill(parent, signal.SIGSTOP)
+    freeze(parent)
     monkeypatch.setattr(dbt_servers, "_START_SECONDS", 1)
     second = napping.dbt.start(["run", "--select", *MODELS], run_id=napping.new_run_id())
     assert psutil.Process(second.pid).ppid() != parent
@@ -248,7 +259,7 @@ def test_a_frozen_parent_is_replaced(napping: Napping, monkeypatch: pytest.Monke
 
 def test_a_run_whose_parent_is_frozen_can_be_cancelled(napping: Napping) -> None:
     run, name = napping.start_and_nap()
-    os.kill(psutil.Process(run.pid).ppid(), signal.SIGSTOP)
+    freeze(psutil.Process(run.pid).ppid())
     run.cancel()
     result = run.wait(0)
     assert result is not None
@@ -264,7 +275,7 @@ def test_a_frozen_run_lets_go_of_its_locks_and_is_found_out(
     monkeypatch.setattr(dbt_run, "STUCK_SECONDS", 4)
     run, name = napping.start_and_nap(2)
     assert not run.is_stuck()
-    os.kill(run.pid, signal.SIGSTOP)
+    freeze(run.pid)
     wait_until(lambda: bool(napping.sessions(name, "state = 'idle in transaction'")), 10)
     assert locks(napping, name), "the frozen run held no lock"
     since = time.monotonic()
