@@ -575,14 +575,27 @@ def test_a_runner_does_what_pg_cron_asks_for_once_and_makes_no_slots_of_its_own(
             built.rows("select metadata.request_due('weekly_partner_performance')")
             wait_until(lambda: is_done(built, daemon), 60)
             daemon.finish()
-    runs = [run for run in log_of(built)[before:] if run[2] != "missed"]
+        before_removing = log_of(built)
+        with pytest.raises(PgCronError, match="the runner keeps time again"):
+            remove(built.settings)
+        wait_until(lambda: has_own_slots(daemon), 15)
+        daemon.finish()
+    runs = [run for run in before_removing[before:] if run[2] != "missed"]
     ((slot, status_, run_id),) = built.rows(
         "select scheduled_for, status, run_id is not null from metadata.job_requests"
     )
     assert runs == [("weekly_partner_performance", slot, "success")]
     assert (slot.minute, status_, run_id) == (0, "done", True)
+    assert ("daily_metrics", "success") in {
+        (run[0], run[2]) for run in log_of(built)[len(before_removing) :]
+    }
 
 
 def is_done(built: ComparedWarehouse, daemon: HandDaemon) -> bool:
     daemon.tick()
     return built.rows("select status from metadata.job_requests") == [("done",)]
+
+
+def has_own_slots(daemon: HandDaemon) -> bool:
+    daemon.tick()
+    return {job.clock for job in daemon.jobs} == {"runner"}

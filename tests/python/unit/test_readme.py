@@ -30,15 +30,9 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
 
 
-def commands(group: click.Group, prefix: str = "") -> set[str]:
+def commands(group: click.Group) -> set[str]:
     """Every command of the command line, `db start` and the like for those in groups."""
-    found: set[str] = set()
-    for name, command in group.commands.items():
-        if isinstance(command, click.Group):
-            found |= commands(command, f"{prefix}{name} ")
-        else:
-            found.add(prefix + name)
-    return found
+    return set(all_commands(group))
 
 
 def mentioned_commands() -> set[str]:
@@ -84,6 +78,33 @@ def test_every_variable_is_in_the_readme_and_every_one_there_exists() -> None:
     named = set(re.findall(r"OVERSIGHT_[A-Z_]*[A-Z]", README))
     files = {f"{name}_FILE" for name in known}
     assert named - files == known - files
+
+
+def test_the_object_of_every_command_that_prints_one_is_described() -> None:
+    table = README.split("| its object |")[1].split("\n\n")[0]
+    cells = re.findall(r"^\| (`.*?`) \|", table, re.MULTILINE)
+    described = {
+        code.removeprefix("oversight ").removesuffix(" --json")
+        for cell in cells
+        for code in re.findall(r"`([^`]+)`", cell)
+    }
+    assert described == {
+        name for name, command in all_commands(main).items() if has_option(command, "--json")
+    }
+
+
+def all_commands(group: click.Group, prefix: str = "") -> dict[str, click.Command]:
+    found: dict[str, click.Command] = {}
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            found |= all_commands(command, f"{prefix}{name} ")
+        else:
+            found[prefix + name] = command
+    return found
+
+
+def has_option(command: click.Command, option: str) -> bool:
+    return any(option in parameter.opts for parameter in command.params)
 
 
 def test_make_targets_exist() -> None:
