@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -164,6 +166,31 @@ class TestTaking:
         monkeypatch.setattr("runner.upkeep.programs.server.bin_dir", lambda: Path("/nowhere"))
         with pytest.raises(BackupError, match=r"PostgreSQL 18 or newer.*found: none.*PATH"):
             back_up(filled18)
+
+    def test_a_table_that_is_swapped_meanwhile_is_in_it_once(self, filled18: Settings) -> None:
+        swap = database.connect(filled18)
+        with swap.cursor() as cursor:
+            cursor.execute(
+                "alter table staging.oversight__spend rename to oversight__spend__old; "
+                "create table staging.oversight__spend as "
+                "select * from staging.oversight__spend__old limit 10; "
+                "drop table staging.oversight__spend__old"
+            )
+        taken: list[backups.Backup] = []
+        thread = threading.Thread(target=lambda: taken.append(back_up(filled18)))
+        thread.start()
+        waiting = "select 1 from pg_locks where not granted and mode = 'AccessShareLock'"
+        for _ in range(300):
+            if execute(filled18, waiting):
+                break
+            time.sleep(0.1)
+        assert execute(filled18, waiting), "the backup does not wait for the swap"
+        swap.commit()
+        swap.close()
+        thread.join(60)
+        manifest = read_manifest(taken[0].file)
+        assert manifest is not None
+        assert manifest.tables["staging.oversight__spend"].rows == 10
 
     def test_two_at_once_are_refused(self, filled18: Settings) -> None:
         connection = database.connect(filled18, autocommit=True)
