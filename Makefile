@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 RUNTIME := $(VENV)/.requirements
 DEVELOPMENT := $(VENV)/.requirements-dev
 
-.PHONY: help run test lint format bench lock clean
+.PHONY: help run test lint format bench soak lock clean
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ format: $(DEVELOPMENT) ## Bring Python and SQL into the house style
 
 bench: $(DEVELOPMENT) ## Measure speed and memory; prints figures, judges none
 	@exec $(BIN)/python -m pytest -s tests/python/bench -o python_files='bench_*.py' $(ARGS)
+
+soak: $(DEVELOPMENT) ## Ten simulated days of refreshes (half an hour): no leak, no slot missed
+	@exec $(BIN)/python -m pytest -s tests/python/soak -o python_files='soak_*.py' $(ARGS)
 
 # The lock holds every package for every supported Python and system, with hashes.
 lock: ## Write the lock files anew (needs uv)
