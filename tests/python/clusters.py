@@ -112,13 +112,16 @@ class Cluster:
         return re.sub(r"^\\(un)?restrict .*$", "", done.stdout, flags=re.MULTILINE)
 
 
-def start_cluster(version: str) -> Cluster | None:
-    """Start a server in a new short folder below /tmp; None where its programs are missing."""
+def start_cluster(version: str, parent: Path | None = None) -> Cluster | None:
+    """Start a server in a new folder below `parent` or /tmp; None where its programs are missing.
+
+    The path of `parent` has to be short.
+    """
     programs = server.bin_dir() if version == "18" else find_programs()
     if programs is None:
         return None
     with _undisturbed() as interruptions:
-        folder = make_folder()
+        folder = make_folder(parent)
         settings = Settings(project_dir=PROJECT_DIR, home=folder / "home")
         cluster = Cluster(version=version, programs=programs, settings=settings, folder=folder)
         try:
