@@ -97,6 +97,7 @@ def read_catalogue(project_dir: Path) -> Catalogue:
             for name, kept in sorted((variables.get("retention") or {}).items())
         },
         closed_before=str(variables["closed_before"]) if variables.get("closed_before") else None,
+        backfill_max_weeks=variables.get("backfill_max_weeks", 52),
     )
 
 

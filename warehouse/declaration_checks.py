@@ -78,6 +78,10 @@ def check_variables(project: YamlFile) -> Iterator[Problem]:
             problem = f"{cadence!r} is no cron line; write it in quotation marks"
         if problem is not None:
             yield project.problem(["vars"], f"{name}: {problem}", key=name)
+    weeks = variables.get("backfill_max_weeks", 1)
+    if not isinstance(weeks, int) or isinstance(weeks, bool) or weeks < 1:
+        message = "backfill_max_weeks must be a whole number of weeks, at least 1"
+        yield project.problem(["vars"], message, key="backfill_max_weeks")
     yield from _check_retention(project, variables)
 
 

@@ -189,6 +189,7 @@ class Catalogue:
     """Seconds that rows of a metadata table are kept, by its name."""
     closed_before: str | None = None
     """A Monday; what is earlier is closed."""
+    backfill_max_weeks: int = 52
 
     @cached_property
     def engines(self) -> tuple[str, ...]:

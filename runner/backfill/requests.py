@@ -20,7 +20,6 @@ from runner.backfill.weeks import label, mondays, parse_week
 from warehouse.catalogue import Catalogue, deployed
 from warehouse.settings import Settings
 
-MAX_WEEKS = 52
 MAX_ATTEMPTS = 3
 
 
@@ -30,6 +29,13 @@ class Requested:
 
     backfill_id: int
     is_new: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Range:
+    engine: str
+    weeks: list[date]
+    most: int
 
 
 def request_backfill(
@@ -49,7 +55,7 @@ def request_backfill(
     Raises BackfillError or WeekError for what can't be done.
     """
     with ledger(settings) as cursor:
-        weeks = _check(cursor.connection, engine, first, last, today)
+        asked = _check(cursor.connection, engine, first, last, today)
         key = f"backfill {engine} {label(first)}..{label(last)}"
         if again:
             key = _key_of_another(cursor, key)
@@ -64,7 +70,7 @@ def request_backfill(
             "select request_id from metadata.job_requests where idempotency_key = %s", (key,)
         )
         row: Any = cursor.fetchone()
-        return _make(cursor, row["request_id"], engine, weeks)
+        return _make(cursor, row["request_id"], asked)
 
 
 def backfill_of(settings: Settings, request_id: int, arguments: Mapping[str, Any]) -> int:
@@ -89,8 +95,8 @@ def backfill_of(settings: Settings, request_id: int, arguments: Mapping[str, Any
         row: Any = cursor.fetchone()
         if row is not None:
             return int(row["backfill_id"])
-        weeks = _check(cursor.connection, engine, first, last, None)
-        return _make(cursor, request_id, engine, weeks).backfill_id
+        asked = _check(cursor.connection, engine, first, last, None)
+        return _make(cursor, request_id, asked).backfill_id
 
 
 def pause(settings: Settings, backfill_id: int) -> None:
@@ -185,10 +191,18 @@ def revive(connection: Connection) -> list[int]:
 
 def _check(
     connection: Connection, engine: str, first: date, last: date, today: date | None
-) -> list[date]:
-    check_engine(deployed(connection), engine)
+) -> _Range:
+    catalogue = deployed(connection)
+    check_engine(catalogue, engine)
     today = today or datetime.now(timezone.utc).date()
-    return mondays(first, last, most=MAX_WEEKS, today=today)
+    weeks = mondays(first, last, most=catalogue.backfill_max_weeks, today=today)
+    closed = catalogue.closed_before
+    if closed is not None and first < date.fromisoformat(closed):
+        raise BackfillError(
+            f"the weeks before {label(date.fromisoformat(closed))} are closed (closed_before in "
+            "dbt_project.yml): their records would be rejected; begin with that week"
+        )
+    return _Range(engine=engine, weeks=weeks, most=catalogue.backfill_max_weeks)
 
 
 def check_engine(catalogue: Catalogue, engine: str) -> None:
@@ -221,12 +235,19 @@ def _key_of_another(cursor: Cursor, key: str) -> str:
     return f"{key} after {row['backfill_id']}" if row["is_ended"] else str(row["key"])
 
 
-def _make(cursor: Cursor, request_id: int, engine: str, weeks: list[date]) -> Requested:
+def _make(cursor: Cursor, request_id: int, asked: _Range) -> Requested:
     cursor.execute(
         "insert into metadata.backfills "
         "(engine, first_week, last_week, max_weeks, max_attempts, request_id) "
         "values (%s, %s, %s, %s, %s, %s) on conflict (request_id) do nothing returning backfill_id",
-        (engine, weeks[0], weeks[-1], MAX_WEEKS, MAX_ATTEMPTS, request_id),
+        (
+            asked.engine,
+            asked.weeks[0],
+            asked.weeks[-1],
+            asked.most,
+            MAX_ATTEMPTS,
+            request_id,
+        ),
     )
     is_new = cursor.rowcount == 1
     if not is_new:
@@ -238,7 +259,7 @@ def _make(cursor: Cursor, request_id: int, engine: str, weeks: list[date]) -> Re
         cursor.execute(
             "insert into metadata.backfill_weeks (backfill_id, week, last_attempt) "
             "select %s, week, %s from unnest(%s::date[]) as t (week)",
-            (row["backfill_id"], MAX_ATTEMPTS, weeks),
+            (row["backfill_id"], MAX_ATTEMPTS, asked.weeks),
         )
     return Requested(backfill_id=int(row["backfill_id"]), is_new=is_new)
 

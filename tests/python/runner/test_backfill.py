@@ -187,6 +187,19 @@ class TestRequests:
             ask(ready.settings)
         assert ready.value("select count(*) from metadata.job_requests") == 0
 
+    def test_how_many_weeks_and_which_are_closed_is_declared(
+        self, ready: ComparedWarehouse
+    ) -> None:
+        deploy(ready.settings, replace(ready.catalogue, backfill_max_weeks=2))
+        with pytest.raises(WeekError, match="4 weeks, and one backfill has at most 2"):
+            ask(ready.settings)
+        assert ask(ready.settings, WEEKS[1])
+        assert ready.value("select max_weeks from metadata.backfills") == 2
+        deploy(ready.settings, replace(ready.catalogue, closed_before=str(WEEKS[1])))
+        with pytest.raises(BackfillError, match="weeks before 2026-W03 are closed"):
+            ask(ready.settings)
+        assert ask(ready.settings, WEEKS[2], WEEKS[1])
+
 
 class TestRunning:
     def test_every_week_lands_and_is_in_the_marts_and_in_the_ledger(

@@ -322,6 +322,12 @@ WRONG = {
         "  reporting_currency: dollars",
         "reporting_currency must be an ISO code",
     ),
+    "backfills of no length": (
+        "dbt_project.yml",
+        "backfill_max_weeks: 52",
+        "backfill_max_weeks: a year",
+        "backfill_max_weeks must be a whole number of weeks",
+    ),
     "no cron line": (
         MARTS,
         'cadence: "*/15 * * * *"',
