@@ -66,8 +66,9 @@ _PARTS = {
     "alerts": _ALERTS,
     "parity": """
         select mart, organization_id, count(distinct (partner_id, period)) as failed_keys
-        from metadata.parity_verdicts
-        where verdict <> 'ok' and verdict = 'failed' and strpos(mart, '.') = 0
+        from metadata.declared_marts
+        join metadata.parity_verdicts using (mart)
+        where verdict <> 'ok' and verdict = 'failed'
         group by mart, organization_id order by mart, organization_id
     """,
     "rejected": """

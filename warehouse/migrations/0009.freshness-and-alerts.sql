@@ -208,9 +208,19 @@ with ended as (
     )
 ),
 
+-- What is declared no more is told no more.
+declared_tables as (
+    select
+        t ->> 'engine' as engine,
+        t ->> 'name' as name,
+        coalesce((t ->> 'max_rejected_share')::numeric, 0.01) as max_rejected_share
+    from (select content from metadata.catalogue order by catalogue_id desc limit 1) as c
+    cross join jsonb_array_elements(c.content -> 'sources') as t
+),
+
 newest_batches as (
     select b.*
-    from (select distinct engine from metadata.batches) as e
+    from (select distinct engine from declared_tables) as e
     cross join lateral (
         select engine, batch_id, status, report from metadata.batches
         where engine = e.engine order by batch_id desc limit 1
@@ -224,14 +234,10 @@ rejects as (
         b.batch_id,
         sum(f.rejected) as rejected,
         sum(f.read) as read,
-        coalesce(min(d.max_rejected_share), 0.01) as max_rejected_share
+        min(d.max_rejected_share) as max_rejected_share
     from newest_batches as b
     cross join jsonb_to_recordset(b.report -> 'files') as f (source_table text, read bigint, rejected bigint)
-    left join (
-        select t ->> 'engine', t ->> 'name', (t ->> 'max_rejected_share')::numeric
-        from (select content from metadata.catalogue order by catalogue_id desc limit 1) as c
-        cross join jsonb_array_elements(c.content -> 'sources') as t
-    ) as d (engine, name, max_rejected_share) on d.engine = b.engine and d.name = f.source_table
+    join declared_tables as d on d.engine = b.engine and d.name = f.source_table
     where b.status = 'landed'
     group by b.engine, f.source_table, b.batch_id
 )
@@ -278,8 +284,9 @@ select
     'warning',
     format('%s of %s does not agree with its engines', mart, organization_id),
     format('keys that fail: %s; metadata/parity?verdict=failed shows them', count(distinct (partner_id, period)))
-from metadata.parity_verdicts
-where verdict <> 'ok' and verdict = 'failed' and strpos(mart, '.') = 0
+from metadata.declared_marts
+join metadata.parity_verdicts using (mart)
+where verdict <> 'ok' and verdict = 'failed'
 group by mart, organization_id
 union all
 select

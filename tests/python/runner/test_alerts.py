@@ -18,6 +18,14 @@ from runner.cli import main
 from warehouse.declared import Catalogue, SourceTable
 from warehouse.settings import Settings
 
+SPEND, EVENTS = (
+    SourceTable(
+        engine="e", name=name, relation=f"e__{name}", description=name, files=(f"{name}.csv",),
+        mode="append", key=("a",), columns=(),
+    )
+    for name in ("spend", "events")
+)  # fmt: skip
+DECLARED = Catalogue(sources=(EVENTS, SPEND), feeds=(), marts=())
 MART = replace(DAILY, cadence="*/5 * * * *", freshness_sla_seconds=900)
 FAILED = """
     insert into metadata.refresh_log (job_name, finished_at, status, error_message)
@@ -40,7 +48,7 @@ def sink() -> Iterator[Sink]:
 def watched(warehouse: Settings) -> ApiWarehouse:
     """A warehouse with one mart and its job, on which all is well."""
     made = ApiWarehouse(settings=warehouse)
-    made.deploy(Catalogue(sources=(), feeds=(), marts=(MART,)))
+    made.deploy(replace(DECLARED, marts=(MART,)))
     made.run(
         "insert into metadata.jobs (job_name, kind, cadence)"
         " values ('daily_metrics', 'refresh', '*/5 * * * *');"
@@ -184,6 +192,10 @@ class TestConditions:
         land(("events", 10, 0), ("spend", 400, 0), ("spend", 600, rejected))
         expected = [("rejected:e.spend", "warning")] if is_told else []
         assert watched.run(CONDITIONS) == expected
+        watched.deploy(Catalogue(sources=(), feeds=(), marts=(MART,)))
+        assert watched.run(CONDITIONS) == [], "what is declared no more is told no more"
+        watched.deploy(replace(DECLARED, marts=(MART,), reporting_currency="EUR"))
+        assert watched.run(CONDITIONS) == expected
         land(("spend", 0, 0))
         assert watched.run(CONDITIONS) == []
 
@@ -197,10 +209,7 @@ class TestConditions:
         assert "no such column" in text
 
     def test_a_table_may_declare_how_many(self, watched: ApiWarehouse) -> None:
-        table = SourceTable(
-            engine="e", name="spend", relation="e__spend", description="Spend.", files=("*.csv",),
-            mode="append", key=("a",), columns=(), max_rejected_share=0.2,
-        )  # fmt: skip
+        table = replace(SPEND, max_rejected_share=0.2)
         watched.deploy(Catalogue(sources=(table,), feeds=(), marts=(MART,)))
         for rejected, expected in ((200, []), (201, [("rejected:e.spend", "warning")])):
             watched.run(

@@ -15,7 +15,7 @@ from rich.console import Console
 from runner.cli import main
 from runner.status.read import read_status
 from runner.status.show import duration, share, show
-from warehouse.declared import Catalogue
+from warehouse.declared import Catalogue, SourceTable
 from warehouse.settings import Settings
 
 KEYS = [
@@ -71,7 +71,11 @@ def quiet(warehouse: Settings, monkeypatch: pytest.MonkeyPatch) -> ApiWarehouse:
 def busy(quiet: ApiWarehouse) -> ApiWarehouse:
     """A runner leads, one mart is late, one job overdue, and there is one of everything."""
     marts = (DAILY, replace(WEEKLY, cadence="0 * * * *"))
-    quiet.deploy(Catalogue(sources=(), feeds=(), marts=marts))
+    table = SourceTable(
+        engine="reddit_ads", name="spend", relation="reddit_ads__spend", description="Spend.",
+        files=("spend.csv",), mode="append", key=("id",), columns=(),
+    )  # fmt: skip
+    quiet.deploy(Catalogue(sources=(table,), feeds=(), marts=marts))
     quiet.run(BUSY)
     return quiet
 
