@@ -109,6 +109,19 @@ def test_marts_that_are_due_together_are_one_dbt_and_older_slots_are_missed(
     ) == [(counted_daily, 0, 0, True)]
 
 
+def test_a_clock_set_back_an_hour_runs_no_slot_twice_and_goes_on_after_it(
+    filled: ComparedWarehouse, daemon: HandDaemon
+) -> None:
+    set_taken(filled, {DAILY: at("2026-11-20T11:45")})
+    for moment in ("12:00", "11:00:30", "11:15", "11:59:59", "12:00:30", "12:15"):
+        daemon.at(f"2026-11-20T{moment}")
+        daemon.finish()
+    assert log_of(filled)[1:] == [
+        (DAILY, at("2026-11-20T12:00"), "success"),
+        (DAILY, at("2026-11-20T12:15"), "success"),
+    ]
+
+
 def test_a_second_daemon_stands_by_and_takes_over_at_once_when_the_first_ends(
     filled: ComparedWarehouse, daemon: HandDaemon
 ) -> None:
