@@ -47,6 +47,7 @@ class _Load:
     report: LoadReport
     folder: Path
     origin: str
+    is_pulled: bool
     allow_void: bool
     progress: Progress
     on_table: OnTable | None
@@ -98,8 +99,8 @@ def load_engine(
     """Land the new files of an engine's folder as one batch.
 
     A file that misfits rejects the batch: the report says why, a row in metadata.batches too, and
-    nothing else changes. `again` also reads files that have landed before. `origin` is where the
-    files are from, unless that is the folder.
+    nothing else changes. `again` also reads files that have landed before. `origin` is the address
+    of the engine where a pull fetched the files.
     """
     report = LoadReport(engine=engine, is_backfill=is_backfill)
     load = _Load(
@@ -107,6 +108,7 @@ def load_engine(
         report=report,
         folder=folder,
         origin=origin or str(folder.absolute()),
+        is_pulled=origin is not None,
         allow_void=allow_void,
         progress=progress,
         on_table=on_table,
@@ -200,7 +202,11 @@ def _land(cursor: Cursor, load: _Load, extracts: Sequence[Extract]) -> None:
             own = [extract for extract in extracts if extract.table == table]
             if own:
                 batch = TableBatch(
-                    table=table, batch_id=report.batch_id, extracts=own, landed_at=landed_at
+                    table=table,
+                    batch_id=report.batch_id,
+                    extracts=own,
+                    landed_at=landed_at,
+                    is_pulled=load.is_pulled,
                 )
                 _land_table(cursor, batch, reader, load)
     close_batch(cursor, report)

@@ -58,6 +58,8 @@ class TableBatch:
     batch_id: int
     extracts: list[Extract]
     landed_at: str
+    is_pulled: bool = False
+    """Asked of the engine, which shows a bad record again and again; it is kept once."""
     counts: list[FileCount] = field(default_factory=list)
     organizations: dict[str, OrganizationCount] = field(default_factory=dict)
     candidates: list[Candidates] = field(default_factory=list)
@@ -207,6 +209,22 @@ def store_rejects(cursor: Cursor, batch: TableBatch) -> None:
     if not batch.rejected:
         return
     _number_records(cursor)
+    unknown: Composable = SQL("")
+    if batch.is_pulled:
+        unknown = SQL(
+            """
+            where not exists (
+                select from staging.rejected_rows as k
+                where k.engine = {engine} and k.source_table = {table}
+                    and coalesce(k.record, '') = coalesce(rejects.record, '')
+                    and k.reasons = string_to_array(rejects.reasons, {separator})
+            )
+            """
+        ).format(
+            engine=Literal(batch.table.engine),
+            table=Literal(batch.table.name),
+            separator=Literal(REASON_SEPARATOR),
+        )
     names = SQL(", ").join(Literal(extract.name) for extract in batch.extracts)
     cursor.execute(
         SQL(
@@ -221,11 +239,15 @@ def store_rejects(cursor: Cursor, batch: TableBatch) -> None:
                 union all
                 select file_number, record_number, reasons, record from pg_temp.unparsed
             ) as rejects
+            {unknown}
             order by file_number, record_number
             """
-        ).format(names=names),
+        ).format(names=names, unknown=unknown),
         (batch.batch_id, batch.table.engine, batch.table.name, REASON_SEPARATOR),
     )
+    known = batch.rejected - cursor.rowcount
+    if known:
+        batch.notes.append(f"{batch.table.name}: {known} of the rejected records are kept already")
 
 
 def count_records(cursor: Cursor, batch: TableBatch) -> None:
