@@ -6,14 +6,17 @@ dbt_process); else each is a process of its own. What a caller sees is the same.
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import os
 import shutil
 import tempfile
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import IO
 
 import structlog
 
@@ -24,6 +27,9 @@ from warehouse.settings import Settings
 
 __all__ = ["Dbt", "DbtError", "DbtResult", "DbtRun"]
 
+_PREFIX = "oversight-dbt-"
+_LEFT_SECONDS = 60
+"""A folder is made a moment before it is locked."""
 _READ = ("models", "macros", "seeds", "snapshots", "tests/generic", "tests/parity",
          "tests/integrity")  # fmt: skip
 
@@ -39,7 +45,7 @@ class Dbt:
         self._settings = settings
         wanted = settings.is_dbt_warm if warm is None else warm
         self._is_warm = wanted and hasattr(os, "fork")
-        self._folder = Path(tempfile.mkdtemp(prefix="oversight-dbt-"))
+        self._folder, self._folder_lock = _own_folder()
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
         self._parent: Parent | None = None
@@ -94,6 +100,7 @@ class Dbt:
             self._parent = None
             self._outdated.clear()
             shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder_lock.close()
 
     def _warm(self, environment: dict[str, str]) -> Parent:
         """The parent for the project as it is now, else for how it last parsed."""
@@ -123,6 +130,23 @@ class Dbt:
         folder = self._folder / str(next(self._numbers))
         folder.mkdir(parents=True)
         return folder
+
+
+def _own_folder() -> tuple[Path, IO[bytes]]:
+    """A new folder and the lock that says it is in use; those of killed programs are removed."""
+    folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
+    lock = (folder / "lock").open("wb")
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    for other in folder.parent.glob(f"{_PREFIX}*/lock"):
+        try:
+            if time.time() - other.stat().st_mtime < _LEFT_SECONDS:
+                continue
+            with other.open("rb") as left:
+                fcntl.flock(left, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(other.parent, ignore_errors=True)
+        except OSError:
+            continue
+    return folder, lock
 
 
 def fingerprint(project_dir: Path) -> Fingerprint:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -155,3 +156,19 @@ def test_nothing_stays_after_close(built: ComparedWarehouse) -> None:
         os.kill(run.pid, 0)
     assert not parent.is_alive
     assert not made._folder.exists()
+
+
+def test_folders_of_killed_programs_are_removed(
+    warehouse: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with Dbt(warehouse) as living:
+        left, kept = tmp_path / "oversight-dbt-left", living._folder / "lock"
+        left.mkdir()
+        (left / "lock").touch()
+        for path in (left / "lock", kept):
+            os.utime(path, (1, 1))
+        with Dbt(warehouse):
+            assert not left.exists()
+            assert kept.exists()
+    assert list(tmp_path.iterdir()) == []
