@@ -19,6 +19,7 @@ import json
 import multiprocessing
 import os
 import select
+import shutil
 import signal
 import sys
 import traceback
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 _FLAGS = ("--no-use-colors", "--log-level-file", "none", "--no-write-json", "--no-partial-parse")
 _RUN_FLAGS = (*_FLAGS, "--cache-selected-only")
+_READ_AGAIN = ("dbt_project.yml", "profiles.yml")
 _CHUNK = 65536
 _FAILED = ("error", "fail", "runtime error", "partial success")
 
@@ -84,6 +86,9 @@ class _Parent:
         from dbt.cli.main import dbtRunner
         from dbt.contracts.graph.manifest import Manifest
 
+        # A run reads these again, and must find what the manifest was made from.
+        for name in _READ_AGAIN:
+            shutil.copy(Path(self._project) / name, self._folder)
         parsed = dbtRunner().invoke(
             [
                 *(*_FLAGS, "--log-path", self._folder, "parse"),
@@ -110,7 +115,7 @@ class _Parent:
             try:
                 end_with_parent(parent, signal.SIGKILL)
                 os.close(self._answers)
-                _run(request, self._project, self._target, write, manifest)
+                _run(request, self._folder, self._target, write, manifest)
             except BaseException:
                 traceback.print_exc()
             finally:

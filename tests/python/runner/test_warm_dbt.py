@@ -123,13 +123,15 @@ def test_a_changed_project_is_parsed_again(project: Settings) -> None:
 def test_a_project_that_no_longer_parses_keeps_its_last_good_state(project: Settings) -> None:
     with Dbt(project, warm=True) as made:
         made.start(["run", "--select", "daily_metrics"], run_id=None).wait(60)
-        edit(
-            project.project_dir, "models/reporting/daily_metrics.sql",
-            'ref("fact_spend")', 'ref("fact_none")',
-        )  # fmt: skip
-        result = made.start(["run", "--select", "daily_metrics"], run_id=None).wait(60)
-        assert result is not None
-        assert result.success, result.output
+        for file, old, new in (
+            ("models/reporting/daily_metrics.sql", 'ref("fact_spend")', 'ref("fact_none")'),
+            ("dbt_project.yml", "name: oversight", "name: ["),
+            ("profiles.yml", "outputs:", "outputs: ["),
+        ):
+            edit(project.project_dir, file, old, new)
+            result = made.start(["run", "--select", "daily_metrics"], run_id=None).wait(60)
+            assert result is not None
+            assert result.success, result.output
 
 
 def test_a_project_that_never_parsed_is_an_error_with_dbts_words(project: Settings) -> None:
