@@ -18,7 +18,7 @@ from projects import copy_project
 from clusters import PROJECT_DIR
 from runner.cli import main
 from warehouse.catalogue import read_catalogue
-from warehouse.database import admin_dsn
+from warehouse.database import admin_dsn, connect
 from warehouse.settings import Settings
 
 README = (PROJECT_DIR / "README.md").read_text(encoding="utf-8")
@@ -152,7 +152,7 @@ def test_the_answer_is_json_of_the_envelope() -> None:
 def test_the_engine_and_the_mart_of_the_readme_are_declared_rightly(tmp_path: Path) -> None:
     project = copy_project(tmp_path)
     sources, mart = blocks("yaml")
-    view, mart_sql = blocks("sql")
+    _, view, mart_sql = blocks("sql")
     folder = project / "models/staging/my_ads"
     folder.mkdir()
     (folder / "_my_ads__sources.yml").write_text(sources)
@@ -212,3 +212,16 @@ def test_the_round_by_hand_runs(shell: dict[str, str], tmp_path: Path) -> None:
     runs = re.findall(r"run \d+: success, (\d+) rows written or removed", done.stdout)
     assert len(runs) == 2
     assert 0 < int(runs[1]) < int(runs[0])
+
+
+def test_the_request_of_the_readme_is_one_request_however_often_it_is_sent(
+    warehouse: Settings,
+) -> None:
+    request, _, _ = blocks("sql")
+    connection = connect(warehouse, autocommit=True)
+    with connection.cursor() as cursor:
+        cursor.execute(request)
+        cursor.execute(request)
+        cursor.execute("select kind, arguments, status from metadata.job_requests")
+        assert cursor.fetchall() == [("refresh", {"marts": ["daily_metrics"]}, "pending")]
+    connection.close()
