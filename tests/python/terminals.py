@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import select
 import subprocess
 import sys
 import tempfile
@@ -58,6 +59,9 @@ def run_on_terminal(command: list[str]) -> OnTerminal:
 def _read_all(descriptor: int) -> bytes:
     seen = b""
     while True:
+        assert select.select([descriptor], [], [], _SECONDS)[0], (
+            f"silent for {_SECONDS} s: {seen!r}"
+        )
         try:
             piece = os.read(descriptor, 1 << 16)
         except OSError:

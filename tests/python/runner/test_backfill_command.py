@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 from compared import ComparedWarehouse
 from daemons import HandDaemon, deploy_to, wait_until
 from engines import QUICK, ServedEngine, served, specification
+from terminals import on_terminal
 
 from runner.cli import main
 from runner.pull.pull import pull
@@ -69,10 +70,13 @@ def is_done() -> bool:
 def test_weeks_over_a_socket_give_what_a_pull_of_everything_does(
     ready: ComparedWarehouse, engine: ServedEngine
 ) -> None:
-    result = oversight("oversight", *RANGE)
-    assert result.exit_code == 0, result.output
-    assert "backfill 1: 4 weeks of oversight" in result.stderr
-    assert "backfill 1: oversight 2026-W43 to 2026-W46 done, 4 of 4 weeks (100 %)" in result.stdout
+    result = on_terminal("backfill", "oversight", *RANGE)
+    assert result.status == 0, result.terminal
+    assert "backfill 1: 4 weeks of oversight" in result.terminal
+    assert "━" in result.terminal
+    assert "4 of 4 weeks, 100 %" in result.terminal
+    line = "backfill 1: oversight 2026-W43 to 2026-W46 done, 4 of 4 weeks (100 %)"
+    assert result.output.startswith(line)
     found = daily(ready)
     assert len(found) > 50
     assert ready.value("select count(*) from metadata.pull_watermarks") == 0
