@@ -60,7 +60,7 @@ def status(settings: Settings) -> list[JobStatus]:
         else:
             held[job] = entry
     found = []
-    for job in (*cadences, *(wanted.keys() - cadences.keys() if entries else ())):
+    for job in [*cadences, *(job for job in wanted if entries and job not in cadences)]:
         clock, slot = clocks.get(job, ("runner" if job in cadences else "pg_cron", None))
         problem = _problem(clock, wanted.get(job), held.get(job), is_installed=bool(entries))
         cadence = cadences[job] if job in cadences else wanted[job].cadence
