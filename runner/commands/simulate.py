@@ -123,6 +123,8 @@ def simulate(
 
     if path is None and not serve:
         raise click.UsageError("give --path, or --serve")
+    if serve and as_json:
+        raise click.UsageError("an engine that serves has no result; leave out --json")
     specification = Simulation(
         path=path or Path(),
         first_day=first_day.date(),

@@ -126,3 +126,9 @@ def test_with_json_a_mistake_is_an_object(tmp_path: Path) -> None:
     status, output = run("--path", str(tmp_path), *RANGE, "--rows", "-1", "--json")
     assert status == 1
     assert json.loads(output)["error"].startswith("cannot simulate: rows is -1")
+
+
+def test_an_engine_that_serves_has_no_object() -> None:
+    status, output = run(*RANGE, "--serve", "--json")
+    assert status == 2
+    assert "leave out --json" in json.loads(output)["error"]
