@@ -90,9 +90,9 @@ class Parent:
             )
 
     @property
-    def is_alive(self) -> bool:
-        """Whether it can take a run."""
-        return self._thread.is_alive()
+    def is_able(self) -> bool:
+        """Whether it lives and nobody has tidied away what its runs read."""
+        return self._thread.is_alive() and (self._folder / "dbt_project.yml").exists()
 
     @property
     def is_busy(self) -> bool:

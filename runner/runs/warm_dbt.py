@@ -104,11 +104,12 @@ class Dbt:
 
     def _warm(self, environment: dict[str, str]) -> Parent:
         """The parent for the project as it is now, else for how it last parsed."""
+        if self._parent is not None and not self._parent.is_able:
+            self._outdated.append(self._parent)
+            self._parent = None
         for parent in [parent for parent in self._outdated if not parent.is_busy]:
             parent.close()
             self._outdated.remove(parent)
-        if self._parent is not None and not self._parent.is_alive:
-            self._parent = None
         found = fingerprint(self._settings.project_dir)
         if self._parent is not None and found == self._tried:
             return self._parent
@@ -128,7 +129,10 @@ class Dbt:
 
     def _new_folder(self) -> Path:
         folder = self._folder / str(next(self._numbers))
-        folder.mkdir(parents=True)
+        try:
+            folder.mkdir(parents=True)
+        except OSError as error:
+            raise DbtError(f"dbt has nowhere to write: {error}; make room there") from error
         return folder
 
 

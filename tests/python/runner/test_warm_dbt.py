@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator
@@ -143,6 +144,16 @@ def test_a_project_that_never_parsed_is_an_error_with_dbts_words(project: Settin
         made.start(["run"], run_id=None)
 
 
+def test_a_temporary_folder_that_was_tidied_away_is_made_again(built: ComparedWarehouse) -> None:
+    built.renew()
+    with Dbt(built.settings, warm=True) as made:
+        for _ in range(2):
+            result = made.start(["run", "--select", "daily_metrics"], run_id=None).wait(60)
+            assert result is not None
+            assert result.success, result.output
+            shutil.rmtree(made._folder)
+
+
 def test_nothing_stays_after_close(built: ComparedWarehouse) -> None:
     made = Dbt(built.settings, warm=True)
     run = made.start(["run", "--select", "daily_metrics"], run_id=None)
@@ -156,7 +167,7 @@ def test_nothing_stays_after_close(built: ComparedWarehouse) -> None:
         time.sleep(0.05)
     with pytest.raises(ProcessLookupError):
         os.kill(run.pid, 0)
-    assert not parent.is_alive
+    assert not parent.is_able
     assert not made._folder.exists()
 
 
