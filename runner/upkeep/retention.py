@@ -69,7 +69,7 @@ def retire(
             if not dry_run:
                 for path in archive_dir(settings).glob("*.partial"):
                     path.unlink(missing_ok=True)
-                done += _delete(connection, _left_behind(connection, settings), run)
+                done += _delete_left_behind(connection, settings, run)
             catalogue = deployed(connection)
             found = rules(cursor, catalogue, datetime.now(timezone.utc))
             connection.commit()
@@ -183,6 +183,25 @@ def _export_each(
         retired = replace(_retired(rule, export.rows), file=file, sha256=export.sha256)
         pending.append(_Pending(retired_id=retired_id, group=rule.group, retired=retired))
         log.info("exported", table=rule.table, rows=export.rows, file=str(file))
+
+
+def _delete_left_behind(
+    connection: Connection, settings: Settings, run: CheckedRun | None
+) -> list[Retired]:
+    """What can't be deleted as it was exported is forgotten, and picked anew."""
+    done: list[Retired] = []
+    for _, items in groupby(_left_behind(connection, settings), key=lambda item: item.group):
+        group = list(items)
+        try:
+            done += _delete(connection, group, run)
+        except psycopg2.IntegrityError as error:
+            log.warning("exported rows are mentioned by others by now", error=str(error).strip())
+            with connection, connection.cursor() as cursor:
+                cursor.execute(
+                    "delete from metadata.retired where retired_id = any(%s)",
+                    ([item.retired_id for item in group],),
+                )
+    return done
 
 
 def _left_behind(connection: Connection, settings: Settings) -> list[_Pending]:

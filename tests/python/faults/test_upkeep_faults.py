@@ -167,6 +167,20 @@ def test_an_export_that_is_damaged_meanwhile_is_made_again(filled: Settings) -> 
     assert done.rows == SUPERSEDED == before - count(filled)
 
 
+def test_an_export_whose_rows_are_mentioned_meanwhile_is_made_again(filled: Settings) -> None:
+    kill_at(filled, RETIRE, BETWEEN.replace("if pending", "if len(pending) == 2"))
+    execute(
+        filled,
+        "create table metadata.mention as select run_id from metadata.refresh_log "
+        "where job_name = 'old' limit 1; alter table metadata.mention "
+        "add foreign key (run_id) references metadata.refresh_log; "
+        "grant select on metadata.mention to oversight_owner",
+    )
+    done = {item.table: item.rows for item in retire(filled)}
+    assert (done["metadata.refresh_log"], done["metadata.refresh_log_model"]) == (7, 14)
+    assert count(filled, "metadata.mention") == 1
+
+
 @pytest.mark.parametrize("fault", [IN_DUMP, IN_PROOF], ids=["in the dump", "in the proof"])
 def test_a_killed_backup_leaves_nothing_after_the_next(filled: Settings, fault: str) -> None:
     kill_at(filled, BACKUP, fault)

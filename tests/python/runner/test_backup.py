@@ -239,6 +239,10 @@ class TestRestoring:
             " and not admin_option",
         )
         assert count == 0
+        # and this login, which is no superuser, sees every row when it takes one itself
+        again = read_manifest(back_up(at_home(other, filled.home / "there")).file)
+        assert again is not None
+        assert again.tables["staging.oversight__spend"] == before["staging.oversight__spend"]
 
     def test_a_newer_server_takes_an_older_backup_and_not_the_other_way(
         self, filled: Settings, server18: Cluster
