@@ -13,6 +13,7 @@ from daemons import HandDaemon, deploy_to, wait_until
 from engines import QUICK, ServedEngine, served, specification
 from terminals import on_terminal
 
+from runner.backfill import backfill
 from runner.cli import main
 from runner.pull.pull import pull
 from warehouse.database import admin_dsn
@@ -118,6 +119,21 @@ def test_an_engine_that_is_down_fails_the_weeks_and_resume_mends_them(
     assert "error: backfill 1 is failed; go on with `oversight backfill resume 1`" in hint.stderr
     monkeypatch.setenv("OVERSIGHT_NATIVE_TOKEN", engine.environ["OVERSIGHT_NATIVE_TOKEN"])
     assert as_json("resume", "1", "--only-failed")["backfill"]["status"] == "done"
+
+
+def test_ctrl_c_pauses_it(ready: ComparedWarehouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(backfill, "run_backfill", interrupted)
+        result = oversight("oversight", "--from", "2026-W43", "--to", "2026-W43")
+    assert result.exit_code == 1
+    assert "paused; go on with `oversight backfill resume 1`" in result.stderr
+    assert as_json("status", "1")["backfill"]["status"] == "paused"
+    log = "select status from metadata.refresh_log where job_name = 'backfill 1'"
+    assert ready.value(log) == "cancelled"
+    assert as_json("resume", "1")["backfill"]["status"] == "done"
 
 
 def test_what_is_left_to_the_runner_is_done_by_it(ready: ComparedWarehouse) -> None:
