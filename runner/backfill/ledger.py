@@ -249,7 +249,7 @@ def finish(settings: Settings, backfill_id: int) -> str:
                 select
                     case
                         when count(*) filter (where status = 'failed') > 0 then 'failed'
-                        when count(*) filter (where status = 'pending') > 0 then 'paused'
+                        when bool_or(status in ('pending', 'running')) then 'paused'
                         else 'done'
                     end as status,
                     string_agg(
