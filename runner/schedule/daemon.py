@@ -193,24 +193,29 @@ class Daemon:
         return partial(self.work.do, kind, slots, epoch=epoch)
 
     def _start_requests(self, connection: Connection, epoch: int) -> None:
-        for request in requests.pending(connection):
-            lane = LANE_OF[request.kind]
-            if self.lanes.has_room(lane) and requests.take(connection, request, epoch=epoch):
-                names, function = self._asked(request, epoch)
-                self.lanes.submit(lane, names, function, request)
+        for group in requests.together(requests.pending(connection)):
+            lane = LANE_OF[group[0].kind]
+            if not self.lanes.has_room(lane):
+                continue
+            taken = [one for one in group if requests.take(connection, one, epoch=epoch)]
+            if taken:
+                names, function = self._asked(taken, epoch)
+                self.lanes.submit(lane, names, function, taken)
 
-    def _asked(self, request: Request, epoch: int) -> tuple[list[str], Callable[[], int]]:
-        """The jobs that a request is, and what does them."""
-        arguments = request.arguments
+    def _asked(self, group: list[Request], epoch: int) -> tuple[list[str], Callable[[], int]]:
+        """The jobs that requests are, and what does them."""
+        request, arguments = group[0], group[0].arguments
         if request.kind == "backfill":
             return [], partial(self.work.backfill, request, epoch=epoch)
         if request.kind != "refresh":
             name = f"{request.kind} {arguments.get('engine', '')}".strip()
             slots: Slots = {name: request.scheduled_for}
             return list(slots), partial(self.work.do, request.kind, slots, epoch=epoch)
-        marts = [str(name) for name in arguments.get("marts", [])]
+        marts = [str(name) for one in group for name in one.arguments.get("marts", [])]
         if request.scheduled_for is not None:
-            slots = dict.fromkeys(marts, request.scheduled_for)
+            slots = {
+                name: one.scheduled_for for one in group for name in one.arguments.get("marts", [])
+            }
         else:
             slots = {" ".join(["refresh", *marts]): None}
         full = arguments.get("full") is True

@@ -70,15 +70,17 @@ class Lanes:
         lane: str,
         names: Sequence[str],
         function: Callable[[], int],
-        request: Request | None = None,
+        asked: Sequence[Request] = (),
     ) -> None:
-        """Have a thread do it. `function` gives back its run_id; its row tells how it ended."""
+        """Have a thread do it. `function` gives back its run_id; its row tells how it ended.
+
+        `asked` are the requests that it answers.
+        """
         with self._lock:
             self._names[lane].update(names)
             self._counts[lane] += 1
-            if request is not None:
-                self._requests.add(request.request_id)
-        self._scheduler.add_job(self._run, args=(lane, names, function, request), executor=lane)
+            self._requests.update(request.request_id for request in asked)
+        self._scheduler.add_job(self._run, args=(lane, names, function, asked), executor=lane)
 
     def close(self) -> None:
         """Wait for what is under way."""
@@ -89,7 +91,7 @@ class Lanes:
         lane: str,
         names: Sequence[str],
         function: Callable[[], int],
-        request: Request | None,
+        asked: Sequence[Request],
     ) -> None:
         status, run_id, problem = "done", None, None
         try:
@@ -106,7 +108,7 @@ class Lanes:
             with self._lock:
                 self._names[lane].difference_update(names)
                 self._counts[lane] -= 1
-        if request is not None:
+        for request in asked:
             self._end(request, status, run_id, problem)
 
     def _end(self, request: Request, status: str, run_id: int | None, problem: str | None) -> None:

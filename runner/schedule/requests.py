@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -27,16 +28,34 @@ class Request:
 
 
 def pending(connection: Connection) -> list[Request]:
-    """What nobody has taken yet, oldest first."""
+    """What nobody has taken yet, oldest first.
+
+    A slot waits a moment, so that others of the same minute can be done together with it.
+    """
     with connection.cursor() as cursor:
         cursor.execute(
             "select request_id, kind, arguments, scheduled_for from metadata.job_requests "
-            "where status = 'pending' order by request_id"
+            "where status = 'pending' and (scheduled_for is null or "
+            "requested_at < clock_timestamp() - interval '0.3 s') order by request_id"
         )
         return [
             Request(request_id=row[0], kind=row[1], arguments=row[2], scheduled_for=row[3])
             for row in cursor.fetchall()
         ]
+
+
+def together(requests: Iterable[Request]) -> list[list[Request]]:
+    """What one run does: slots of different marts, and everything else by itself."""
+    slots: dict[str, Request] = {}
+    groups = []
+    for request in requests:
+        marts = request.arguments.get("marts", [])
+        if request.kind == "refresh" and request.scheduled_for is not None and len(marts) == 1:
+            # A second slot of the same mart has its turn after the first.
+            slots.setdefault(str(marts[0]), request)
+        else:
+            groups.append([request])
+    return [*groups, list(slots.values())] if slots else groups
 
 
 def take(connection: Connection, request: Request, *, epoch: int) -> bool:

@@ -87,7 +87,8 @@ create table metadata.job_requests (
     run_id bigint references metadata.refresh_log,
     finished_at timestamptz,
     error_message text,
-    check ((finished_at is not null) = (status in ('done', 'failed', 'cancelled')))
+    check ((finished_at is not null) = (status in ('done', 'failed', 'cancelled'))),
+    check (jsonb_typeof(arguments) = 'object' and jsonb_typeof(coalesce(arguments -> 'marts', '[]')) = 'array')
 );
 comment on table metadata.job_requests is
 'What others ask of the runner; the same key twice is one request. One row per request.';

@@ -214,11 +214,7 @@ def test_requests_are_done_and_say_how_they_ended(
     slot = ask(filled, "refresh", scheduled_for="2026-11-20T12:00Z", marts=[DAILY])
     again = ask(filled, "refresh", scheduled_for="2026-11-20T12:00Z", marts=[DAILY])
     wrong = ask(filled, "refresh", marts=["dayly_metrics"])
-    for _ in range(40):
-        daemon.tick()
-        daemon.finish()
-        if not filled.rows("select 1 from metadata.job_requests where finished_at is null"):
-            break
+    wait_until(lambda: is_asked_for_nothing(filled, daemon), 60)
     ends = {
         row[0]: row[1:]
         for row in filled.rows(
@@ -233,6 +229,34 @@ def test_requests_are_done_and_say_how_they_ended(
     assert ends[wrong][0] == "failed"
     assert "dbt knows no mart dayly_metrics" in ends[wrong][1]
     assert len([row for row in log_of(filled) if row[1] is not None]) == 1
+
+
+def test_slots_of_one_minute_that_were_asked_for_are_one_dbt(
+    filled: ComparedWarehouse, daemon: HandDaemon
+) -> None:
+    daemon.tick()
+    ask(filled, "refresh", scheduled_for="2026-11-20T12:00Z", marts=[DAILY])
+    ask(filled, "refresh", scheduled_for="2026-11-20T12:00Z", marts=[WEEKLY])
+    later = ask(filled, "refresh", scheduled_for="2026-11-20T12:15Z", marts=[DAILY])
+    wait_until(lambda: is_asked_for_nothing(filled, daemon), 60)
+    runs = filled.rows(
+        "select job_name, scheduled_for, status, lead_run_id is not null"
+        " from metadata.refresh_log where job_name <> 'manual' order by run_id"
+    )
+    assert runs == [
+        (DAILY, at("2026-11-20T12:00"), "success", False),
+        (WEEKLY, at("2026-11-20T12:00"), "success", True),
+        (DAILY, at("2026-11-20T12:15"), "success", False),
+    ]
+    assert filled.rows(
+        "select status from metadata.job_requests where request_id <> %s", (later,)
+    ) == [("done",), ("done",)]
+
+
+def is_asked_for_nothing(built: ComparedWarehouse, daemon: HandDaemon) -> bool:
+    daemon.tick()
+    daemon.finish()
+    return not built.rows("select 1 from metadata.job_requests where finished_at is null")
 
 
 def test_a_failing_mart_is_logged_and_the_next_slot_runs(
