@@ -18,11 +18,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
+import psycopg2
 import structlog
 
 from runner.runs.dbt_run import DbtResult, DbtRun
 from runner.runs.dbt_servers import DbtError, DbtGoneError, Once, Parent
 from warehouse import dbt
+from warehouse.errors import OversightError
 from warehouse.settings import Settings
 
 __all__ = ["Dbt", "DbtError", "DbtResult", "DbtRun"]
@@ -88,6 +90,17 @@ class Dbt:
                 raise
             self._runs = {other for other in self._runs if other.wait(0) is None} | {run}
         return run
+
+    def warm_up(self) -> None:
+        """Parse the project now rather than at the first run; what fails is said again there."""
+        if not self._is_warm:
+            return
+        try:
+            environment = dbt.environment(self._settings)
+            with self._lock:
+                self._warm(environment)
+        except (OversightError, psycopg2.Error) as error:
+            log.warning("dbt is not warm yet", error=str(error))
 
     def close(self) -> None:
         """Cancel every run and end the parent process."""

@@ -30,7 +30,7 @@ from runner.runs.log import LIVES
 from runner.runs.warm_dbt import Dbt
 from runner.schedule import requests
 from runner.schedule.jobs import sync_jobs, taken_slots, wanted_jobs, write_missed, write_skipped
-from runner.schedule.lanes import LANE_OF, Lanes
+from runner.schedule.lanes import LANE_OF, THREADS, Lanes
 from runner.schedule.leader import Leadership
 from runner.schedule.requests import Request
 from runner.schedule.slots import Due, Job, due
@@ -98,14 +98,19 @@ class Daemon:
 
     def stop(self) -> None:
         """Finish refreshes, cancel what takes longer, then let another lead."""
-        deadline = time.monotonic() + STOP_SECONDS
-        while not self.lanes.is_idle("refresh") and time.monotonic() < deadline:
-            self.leadership.beat()
-            time.sleep(0.1)
+        self._wait_for("refresh")
         self.work.cancel("the runner was stopped")
-        self.lanes.close()
+        self._wait_for(*(lane for lane in THREADS if lane != "alerts"))
         self._disconnect()
         self.leadership.resign()
+        self.lanes.close()
+
+    def _wait_for(self, *lanes: str) -> None:
+        """Go on leading while what is under way ends, so that nobody closes it as abandoned."""
+        deadline = time.monotonic() + STOP_SECONDS
+        while not self.lanes.is_idle(*lanes) and time.monotonic() < deadline:
+            self.leadership.beat()
+            time.sleep(0.1)
 
     def _take_over(self) -> Connection:
         self._disconnect()
@@ -242,6 +247,8 @@ def schedule(settings: Settings) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, end)
     with Dbt(settings) as dbt:
+        # A standby, too: it has to be quick when its turn comes.
+        threading.Thread(target=dbt.warm_up, name="warm-up", daemon=True).start()
         daemon = Daemon(settings, dbt)
         try:
             while not stop.is_set():
