@@ -109,11 +109,14 @@ def test_sessions_bear_the_runs_name_and_the_guards(
     ]
 
 
-def test_a_changed_project_is_parsed_again(project: Settings) -> None:
+def test_a_changed_project_and_no_other_is_parsed_again(project: Settings) -> None:
     with Dbt(project, warm=True) as made:
         first = made.start(["ls", "--select", "daily_metrics_copy"], run_id=None).wait(60)
         assert first is not None
         assert "oversight.reporting.daily_metrics_copy" not in first.output
+        parent = made._parent
+        made.start(["ls", "--select", "daily_metrics"], run_id=None).wait(60)
+        assert made._parent is parent, "an unchanged project was parsed again"
         folder = project.project_dir / "models" / "staging"
         (folder / "stg_new.sql").write_text("select 1 as one")
         second = made.start(["ls", "--select", "stg_new"], run_id=None).wait(60)
