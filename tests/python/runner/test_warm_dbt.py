@@ -121,7 +121,7 @@ def test_a_changed_project_and_no_other_is_parsed_again(project: Settings) -> No
         (folder / "stg_new.sql").write_text("select 1 as one")
         second = made.start(["ls", "--select", "stg_new"], run_id=None).wait(60)
         assert second is not None
-        assert "stg_new" in second.output
+        assert "oversight.staging.stg_new" in second.output
 
 
 def test_a_project_that_no_longer_parses_keeps_its_last_good_state(project: Settings) -> None:
