@@ -87,6 +87,10 @@ class Daemon:
         except (psycopg2.Error, OversightError) as error:
             log.warning("nothing started", error=str(error).strip())
             self._disconnect()
+        except Exception:
+            # A defect, and the next second may do better; a runner that ends helps nobody.
+            log.exception("nothing started")
+            self._disconnect()
 
     def wait(self, seconds: float) -> None:
         """Wait, but not longer than until somebody asks for something."""

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from pathlib import Path
 from runner.processes import end_with_parent
 from warehouse.errors import OversightError
 
+SETTLED_SECONDS = 60.0
 _TAIL_LINES = 15
 
 
@@ -29,23 +30,27 @@ class Child:
     """One running command with its log file."""
 
     name: str
+    command: Sequence[str]
     log: Path
     process: "subprocess.Popen[bytes]"
+    started_at: float
 
     @classmethod
     def start(cls, name: str, command: Sequence[str], *, log_dir: Path) -> "Child":
         """Start a command of this Python; its output goes to <log_dir>/<name>.log."""
         log = log_dir / f"{name.lower()}.log"
-        with log.open("ab") as output:
-            process = subprocess.Popen(
-                [sys.executable, "-m", *command],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                preexec_fn=partial(end_with_parent, os.getpid(), signal.SIGTERM),
-            )
-        return cls(name=name, log=log, process=process)
+        return cls(
+            name=name,
+            command=command,
+            log=log,
+            process=_open(command, log),
+            started_at=time.monotonic(),
+        )
+
+    def start_again(self) -> None:
+        """Start the same command once more, after it has ended."""
+        self.process = _open(self.command, self.log)
+        self.started_at = time.monotonic()
 
     def check(self) -> None:
         """Raise a ChildError with the end of its log when it is no longer running."""
@@ -74,12 +79,35 @@ class Child:
         return True
 
 
-def wait_for_end(children: Sequence[Child], *, seconds: float = 0.5) -> None:
-    """Return never while all run: raises the ChildError of the first that ended."""
+def keep_running(
+    children: Sequence[Child], say: Callable[[str], None], *, seconds: float = 0.5
+) -> None:
+    """Never return: start again what ended by itself, with a word.
+
+    One that ended within SETTLED_SECONDS would only do so again: then its ChildError is raised.
+    """
     while True:
         for child in children:
-            child.check()
+            try:
+                child.check()
+            except ChildError as error:
+                if time.monotonic() - child.started_at < SETTLED_SECONDS:
+                    raise
+                say(f"\n{error}\nstarting the {child.name} again")
+                child.start_again()
         time.sleep(seconds)
+
+
+def _open(command: Sequence[str], log: Path) -> "subprocess.Popen[bytes]":
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            [sys.executable, "-m", *command],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=partial(end_with_parent, os.getpid(), signal.SIGTERM),
+        )
 
 
 def _meaning(status: int) -> str:

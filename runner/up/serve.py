@@ -15,7 +15,7 @@ from typing import Any
 from runner.progress import Steps
 from runner.runs.refresh import RefreshError, refresh
 from runner.up.build import build, fingerprint, target_path
-from runner.up.children import Child, ChildError, wait_for_end
+from runner.up.children import Child, ChildError, keep_running
 from runner.up.first_use import (
     has_batches,
     load_all,
@@ -113,7 +113,7 @@ def _serve(
     say(_welcome(settings, key))
     if not has_batches(settings):
         say("\nNothing has landed yet: oversight load --path FOLDER, then oversight refresh.")
-    wait_for_end(children)
+    keep_running(children, say)
 
 
 def _is_built(settings: Settings) -> bool:

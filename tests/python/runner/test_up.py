@@ -18,7 +18,7 @@ import pytest
 from projects import copy_project
 
 from clusters import PROJECT_DIR, make_folder
-from runner.up.children import Child, ChildError
+from runner.up.children import Child, ChildError, keep_running
 from runner.up.serve import UpError, check_port
 from warehouse import server
 from warehouse.settings import Settings
@@ -233,6 +233,24 @@ class TestChild:
             time.sleep(0.05)
         assert child.stop(seconds=0.2) is False
         assert child.process.returncode == -signal.SIGKILL
+
+    def test_one_that_ends_after_a_while_is_started_again_and_one_that_ends_at_once_is_not(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+        (tmp_path / "brief.py").write_text("import time\ntime.sleep(1.5)\n")
+        child = Child.start("brief", ["brief"], log_dir=tmp_path)
+        monkeypatch.setattr("runner.up.children.SETTLED_SECONDS", 1.0)
+        said: list[str] = []
+
+        def say(text: str) -> None:
+            said.append(text)
+            (tmp_path / "brief.py").write_text("raise SystemExit(3)\n")
+
+        with pytest.raises(ChildError, match="exit status 3"):
+            keep_running([child], say, seconds=0.05)
+        assert len(said) == 1
+        assert "starting the brief again" in said[0]
 
     def test_one_that_fails_shows_the_end_of_its_log(self, tmp_path: Path) -> None:
         child = Child.start("missing", ["no_such_module"], log_dir=tmp_path)
