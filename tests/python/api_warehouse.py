@@ -115,7 +115,7 @@ class ApiWarehouse:
         try:
             with connection.cursor() as cursor:
                 cursor.execute(statement, parameters or None)
-                return cursor.fetchall() if cursor.description else []
+                return cursor.fetchall() if cursor.description is not None else []
         finally:
             connection.close()
 

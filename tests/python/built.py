@@ -79,6 +79,6 @@ class BuiltWarehouse:
         try:
             with connection, connection.cursor() as cursor:
                 cursor.execute(query, tuple(parameters) or None)
-                return cursor.fetchall() if cursor.description else []
+                return cursor.fetchall() if cursor.description is not None else []
         finally:
             connection.close()

@@ -122,7 +122,7 @@ class Shop:
         try:
             with connection.cursor() as cursor:
                 cursor.execute(statement, parameters)
-                return list(cursor.fetchall()) if cursor.description else []
+                return list(cursor.fetchall()) if cursor.description is not None else []
         finally:
             connection.close()
 

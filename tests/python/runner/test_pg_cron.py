@@ -64,7 +64,7 @@ def rows(settings: Settings, query: str, parameters: Sequence[Any] = ()) -> list
     try:
         with connection.cursor() as cursor:
             cursor.execute(query, tuple(parameters) or None)
-            return cursor.fetchall() if cursor.description else []
+            return cursor.fetchall() if cursor.description is not None else []
     finally:
         connection.close()
 

@@ -33,7 +33,7 @@ def rows(settings: Settings, query: str, *values: Any) -> list[tuple[Any, ...]]:
     try:
         with connection.cursor() as cursor:
             cursor.execute(query, values)
-            return cursor.fetchall() if cursor.description else []
+            return cursor.fetchall() if cursor.description is not None else []
     finally:
         connection.close()
 

@@ -31,7 +31,7 @@ class Moment:
     def run(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
         with self.connection.cursor() as cursor:
             cursor.execute(statement, parameters or None)
-            return cursor.fetchall() if cursor.description else []
+            return cursor.fetchall() if cursor.description is not None else []
 
     def one(self, statement: str, *parameters: object) -> tuple[Any, ...]:
         (row,) = self.run(statement, *parameters)

@@ -61,7 +61,7 @@ def _execute(settings: Settings, statement: str) -> list[tuple[object, ...]]:
     try:
         with connection.cursor() as cursor:
             cursor.execute(statement)
-            return cursor.fetchall() if cursor.description else []
+            return cursor.fetchall() if cursor.description is not None else []
     finally:
         connection.close()
 

@@ -52,7 +52,7 @@ def _ask(settings: Settings, question: str) -> object:
     try:
         with connection.cursor() as cursor:
             cursor.execute(question)
-            row = cursor.fetchone() if cursor.description else None
+            row = cursor.fetchone() if cursor.description is not None else None
             return row[0] if row else None
     finally:
         connection.close()
