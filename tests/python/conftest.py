@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 
 import pytest
+import structlog
 from compared import ComparedWarehouse
 
 from clusters import Cluster, assert_own_server, start_cluster, stop_cluster
@@ -40,6 +41,12 @@ def _end_in_order() -> Iterator[None]:
     before = signal.signal(signal.SIGTERM, interrupt)
     yield
     signal.signal(signal.SIGTERM, before)
+
+
+@pytest.fixture(autouse=True)
+def _own_logging() -> None:
+    """A command that an earlier test called in this process must not say where logs go."""
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")
