@@ -44,6 +44,11 @@ class Ending:
     attempts: int = 1
 
 
+def storable(text: str) -> str:
+    """An error's text as PostgreSQL can hold it: no NUL, no half of a character."""
+    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode("utf-8")
+
+
 def close_rows(connection: Connection, ending: Ending) -> int:
     """Write the final state where none is yet; gives back how many rows it was written to.
 

@@ -7,25 +7,23 @@ it every second, and so learns whether somebody cancelled the run or took its pl
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
-from importlib.metadata import version
 
 import psycopg2
 import structlog
 from psycopg2.extensions import connection as Connection
 
 from runner.runs import spool
-from runner.runs.ending import Ending, close_rows
+from runner.runs.ending import Ending, close_rows, storable
+from runner.runs.opening import Opened, hold, open_rows
 from warehouse.database import connect
 from warehouse.errors import OversightError
 from warehouse.retries import retrying
 from warehouse.settings import Settings
 
-LIVES = 0x0517
-"""First half of the advisory lock that a run holds while it lives; its run_id is the second."""
 BEAT_SECONDS = 1.0
 _CLOSE_SECONDS = 60.0
 _APPLICATION = "oversight run log"
@@ -37,29 +35,12 @@ class RunCancelled(OversightError):  # noqa: N818 - it is no error of anything
     """The run was cancelled, or another runner closed it as abandoned and took its place."""
 
 
-class SlotTaken(OversightError):  # noqa: N818
-    """This slot of the job has its row already; nothing is to be done."""
-
-
-class Superseded(OversightError):  # noqa: N818
-    """Another runner leads by now; what this one wanted to start is not started."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Claim:
     """For which slot a run is, and under which leadership; a person's run has neither."""
 
     scheduled_for: datetime | None = None
     epoch: int | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Opened:
-    """The rows that were written for jobs: run_id by job of those to do, and of those skipped."""
-
-    run_ids: dict[str, int]
-    skipped: dict[str, int]
-    instance_id: str
 
 
 class Run:
@@ -132,7 +113,7 @@ class Run:
             run_ids=self.run_ids,
             instance_id=self._instance_id,
             status=status,
-            error=error,
+            error=None if error is None else storable(error),
             rows_affected=self.rows_affected,
             dbt_version=self.dbt_version,
             attempts=self.attempts,
@@ -140,13 +121,20 @@ class Run:
         try:
             retrying(seconds=_CLOSE_SECONDS)(self._write, ending)
         except (psycopg2.Error, OversightError) as problem:
-            path = spool.keep(self.settings, ending)
-            log.error("the end of a run is kept on disk", path=str(path), error=str(problem))
+            self._keep(ending, problem)
         finally:
             with suppress(psycopg2.Error):
                 self._connection.close()
         log.info("run", job=", ".join(self.run_ids), run_id=self.run_id, status=status, error=error)
         return ending
+
+    def _keep(self, ending: Ending, problem: Exception) -> None:
+        try:
+            path = spool.keep(self.settings, ending)
+        except OSError as error:
+            log.error("the end of a run is lost", run_id=self.run_id, error=str(error))
+            return
+        log.error("the end of a run is kept on disk", path=str(path), error=str(problem))
 
     def _write(self, ending: Ending) -> None:
         if self._connection.closed or self._thread.is_alive():
@@ -169,7 +157,7 @@ class Run:
                     )
                     self._beat()
                     if not self._over.is_set():
-                        _hold(self._connection, self.run_ids)
+                        hold(self._connection, self.run_ids)
                 self._beat()
             except (psycopg2.Error, OversightError) as error:
                 log.warning("no heartbeat", run_id=self.run_id, error=str(error).strip())
@@ -232,94 +220,3 @@ def logged_runs(
         raise
     else:
         run.close("success", None)
-
-
-def open_rows(
-    connection: Connection, slots: dict[str, datetime | None], *, epoch: int | None
-) -> Opened:
-    """Write the rows of the jobs that can start now, in one transaction.
-
-    A job that runs elsewhere gets its row as `skipped_overlap`. Slots that have a row already are
-    left out; SlotTaken when that leaves none and none was skipped.
-    """
-    opened: dict[str, int] = {}
-    skipped: dict[str, int] = {}
-    with connection.cursor() as cursor:
-        cursor.execute("begin")
-        try:
-            if epoch is not None:
-                cursor.execute(
-                    "select from metadata.leadership where epoch = %s for share", (epoch,)
-                )
-                if cursor.rowcount == 0:
-                    raise Superseded("another runner leads by now")
-            for job_name, scheduled_for in slots.items():
-                cursor.execute(
-                    "select pg_try_advisory_lock(hashtextextended('oversight job ' || %s, 0))",
-                    (job_name,),
-                )
-                row = cursor.fetchone()
-                is_free = bool(row and row[0])
-                cursor.execute(
-                    """
-                    insert into metadata.refresh_log
-                        (job_name, scheduled_for, epoch, lead_run_id, project_version,
-                         status, finished_at, error_message, rows_affected)
-                    values (%(job)s, %(slot)s, %(epoch)s, %(lead)s, %(version)s,
-                        case when %(free)s then 'running' else 'skipped_overlap' end,
-                        case when not %(free)s then clock_timestamp() end,
-                        case when not %(free)s then 'this job is still running' end,
-                        case when not %(free)s then 0 end)
-                    on conflict (job_name, scheduled_for) do nothing
-                    returning run_id
-                    """,
-                    {
-                        "job": job_name,
-                        "slot": scheduled_for,
-                        "epoch": epoch,
-                        "lead": next(iter(opened.values()), None) if is_free else None,
-                        "version": version("oversight"),
-                        "free": is_free,
-                    },
-                )
-                row = cursor.fetchone()
-                if row is None:
-                    if is_free:
-                        _release(connection, [job_name])
-                elif is_free:
-                    opened[job_name] = int(row[0])
-                else:
-                    skipped[job_name] = int(row[0])
-            if opened:
-                _hold(connection, opened)
-            cursor.execute("select instance_id::text from metadata.instance")
-            instance = cursor.fetchone()
-            assert instance is not None
-            cursor.execute("commit")
-        except BaseException:
-            if not connection.closed:
-                cursor.execute("rollback")
-            raise
-    if not opened and not skipped:
-        raise SlotTaken(f"{', '.join(slots)}: this slot has its row already")
-    return Opened(run_ids=opened, skipped=skipped, instance_id=str(instance[0]))
-
-
-def _hold(connection: Connection, run_ids: dict[str, int]) -> None:
-    """Take the locks that say that these runs live, and that their jobs are taken."""
-    with connection.cursor() as cursor:
-        for job_name, run_id in run_ids.items():
-            cursor.execute(
-                "select pg_try_advisory_lock(%s, %s), "
-                "pg_try_advisory_lock(hashtextextended('oversight job ' || %s, 0))",
-                (LIVES, run_id, job_name),
-            )
-
-
-def _release(connection: Connection, job_names: Sequence[str]) -> None:
-    with connection.cursor() as cursor:
-        for job_name in job_names:
-            cursor.execute(
-                "select pg_advisory_unlock(hashtextextended('oversight job ' || %s, 0))",
-                (job_name,),
-            )

@@ -44,6 +44,9 @@ def write_back(settings: Settings, connection: Connection) -> int:
     for path in sorted((settings.home / "spool").glob(f"run-{row[0] if row else '-'}-*.json")):
         try:
             ending = Ending(**json.loads(path.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            # Another run has just written it back.
+            continue
         except (OSError, ValueError, TypeError) as error:
             log.error("an unreadable end of a run was put aside", path=str(path), error=str(error))
             path.replace(path.with_suffix(".unreadable"))

@@ -1,7 +1,7 @@
 """The daemon: leads or stands by, finds out once a second what is due, and has it done.
 
 Its own loop asks what is due, since APScheduler's sleeps until a time of the wall clock: set back
-one hour, it stalls for one. APScheduler reads the cron lines and runs the work on its threads.
+one hour, it stalls for one. APScheduler reads the cron lines.
 """
 
 from __future__ import annotations
@@ -11,10 +11,8 @@ import select
 import signal
 import threading
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
-from functools import partial
 from types import FrameType
 
 import psycopg2
@@ -26,24 +24,31 @@ from runner.backfill.requests import revive
 from runner.pull.access import scheduled_pulls
 from runner.runs import spool
 from runner.runs.ending import GRACE_SECONDS, abandon_dead
-from runner.runs.log import LIVES
+from runner.runs.opening import LIVES
 from runner.runs.warm_dbt import Dbt
 from runner.schedule import requests
-from runner.schedule.jobs import sync_jobs, taken_slots, wanted_jobs, write_missed, write_skipped
+from runner.schedule.jobs import (
+    stopped_jobs,
+    sync_jobs,
+    taken_slots,
+    wanted_jobs,
+    write_missed,
+    write_skipped,
+)
 from runner.schedule.lanes import LANE_OF, THREADS, Lanes
 from runner.schedule.leader import Leadership
-from runner.schedule.requests import Request
 from runner.schedule.slots import Due, Job, due
 from runner.schedule.work import Slots, Work
-from warehouse.catalogue import CatalogueError, deployed
+from warehouse.catalogue import Catalogue, CatalogueError, deployed
 from warehouse.database import connect
 from warehouse.errors import OversightError
-from warehouse.raw_tables import ensure_raw_tables
+from warehouse.raw_tables import RawTableError, ensure_raw_tables
 from warehouse.settings import Settings
 
 TICK_SECONDS = 1.0
 REAP_SECONDS = 5.0
 ALERT_SECONDS = 30.0
+RAW_TABLES_SECONDS = 60.0
 STOP_SECONDS = 30.0
 _CATALOGUE = "oversight_catalogue"
 
@@ -64,26 +69,37 @@ class Daemon:
         self._connection: Connection | None = None
         self._next_reap = 0.0
         self._next_alerts = 0.0
+        self._next_raw_tables = 0.0
+        self._catalogue: Catalogue | None = None
+        """A deployed catalogue whose raw tables may have to be made."""
+        self._has_to_resume = False
 
     def tick(self) -> None:
         """Beat; as the leader also take over, clean up, and start what is due or asked for."""
-        before = self.leadership.epoch
-        now = self.leadership.beat()
-        epoch = self.leadership.epoch
-        if now is None or epoch is None:
-            # What it still does goes on: each run is fenced by its own row.
-            self._disconnect()
-            return
         try:
+            # First, and by standbys too: what keeps the rest from being done is to be told.
+            self._look_for_alerts()
+            before = self.leadership.epoch
+            now = self.leadership.beat()
+            epoch = self.leadership.epoch
+            if now is None or epoch is None:
+                # What it still does goes on: each run is fenced by its own row.
+                self._disconnect()
+                return
+            if before != epoch:
+                # Runs of others may be connecting anew just now, after the same outage.
+                self._next_reap = time.monotonic() + GRACE_SECONDS
+                self._has_to_resume = True
             if self._connection is None or before != epoch:
                 self._connection = self._take_over()
             self._hear(self._connection)
             self._reap(self._connection, epoch)
             if self._is_stale or self.lanes.has_failed.is_set():
-                self._read_catalogue(self._connection)
+                self._read_catalogue(self._connection, now)
+            self._extend_raw_tables(self._connection)
             self._start_due(self._connection, now, epoch)
+            self._resume(self._connection, epoch)
             self._start_requests(self._connection, epoch)
-            self._look_for_alerts()
         except (psycopg2.Error, OversightError) as error:
             log.warning("nothing started", error=str(error).strip())
             self._disconnect()
@@ -113,18 +129,19 @@ class Daemon:
         """Go on leading while what is under way ends, so that nobody closes it as abandoned."""
         deadline = time.monotonic() + STOP_SECONDS
         while not self.lanes.is_idle(*lanes) and time.monotonic() < deadline:
-            self.leadership.beat()
+            if self.leadership.epoch is not None:
+                self.leadership.beat()
             time.sleep(0.1)
 
     def _take_over(self) -> Connection:
         self._disconnect()
         connection = connect(self.settings, autocommit=True, application_name="oversight schedule")
         with connection.cursor() as cursor:
+            # Nothing that a tick does may keep it from beating for long.
+            cursor.execute("set lock_timeout = '2s'; set statement_timeout = '10s'")
             cursor.execute(f"listen {requests.CHANNEL}; listen {_CATALOGUE}")
         spool.write_back(self.settings, connection)
         requests.put_back(connection, but=self.lanes.requests())
-        # Runs of others may be connecting anew just now, after the same outage.
-        self._next_reap = time.monotonic() + GRACE_SECONDS
         return connection
 
     def _disconnect(self) -> None:
@@ -145,27 +162,57 @@ class Daemon:
         if time.monotonic() < self._next_reap:
             return
         self._next_reap = time.monotonic() + REAP_SECONDS
-        marts = {job.name for job in self.jobs if job.kind == "refresh"}
-        for dead in abandon_dead(connection, LIVES):
+        abandoned = abandon_dead(connection, LIVES)
+        for dead in abandoned:
             log.warning("abandoned", run_id=dead.run_id, job=dead.job_name)
-            # A run that was a second try already is not tried a third time.
-            if dead.scheduled_for is not None and dead.job_name in marts:
-                again = self._job_of("refresh", {dead.job_name: None}, epoch)
-                self.lanes.submit("refresh", [dead.job_name], again)
+        # A run that was a second try already is not tried a third time.
+        self._do_again({dead.job_name for dead in abandoned if dead.scheduled_for}, epoch)
         for backfill_id in revive(connection):
             log.info("backfill goes on", backfill_id=backfill_id)
 
-    def _read_catalogue(self, connection: Connection) -> None:
+    def _resume(self, connection: Connection, epoch: int) -> None:
+        """Once after taking over: do anew what the last leader was stopped in the middle of."""
+        if self._has_to_resume and not self._is_stale:
+            self._has_to_resume = False
+            self._do_again(set(stopped_jobs(connection)), epoch)
+
+    def _do_again(self, names: set[str], epoch: int) -> None:
+        """Runs without a slot, of jobs that are not under way; marts together."""
+        jobs = [
+            job
+            for job in self.jobs
+            if job.name in names and not self.lanes.is_running(LANE_OF[job.kind], job.name)
+        ]
+        marts: Slots = {job.name: None for job in jobs if job.kind == "refresh"}
+        if marts:
+            self.lanes.submit("refresh", list(marts), self.work.of_job("refresh", marts, epoch))
+        for job in jobs:
+            if job.kind != "refresh":
+                again = self.work.of_job(job.kind, {job.name: None}, epoch)
+                self.lanes.submit(LANE_OF[job.kind], [job.name], again)
+
+    def _extend_raw_tables(self, connection: Connection) -> None:
+        """What is declared anew gets its columns; when it can't, the jobs go on all the same."""
+        if self._catalogue is None or time.monotonic() < self._next_raw_tables:
+            return
+        try:
+            ensure_raw_tables(connection, self._catalogue.sources)
+            self._catalogue = None
+        except (psycopg2.errors.LockNotAvailable, RawTableError) as error:
+            log.error("raw tables not extended", error=str(error).strip())
+            self._next_raw_tables = time.monotonic() + RAW_TABLES_SECONDS
+
+    def _read_catalogue(self, connection: Connection, now: datetime) -> None:
         self.lanes.has_failed.clear()
         try:
             catalogue = deployed(connection)
         except CatalogueError as error:
             log.warning("no catalogue", error=str(error))
             return
-        ensure_raw_tables(connection, catalogue.sources)
+        self._catalogue = catalogue
         pulls = scheduled_pulls(os.environ, catalogue)
         self.jobs = sync_jobs(connection, wanted_jobs(catalogue, pulls))
-        self._taken = taken_slots(connection)
+        self._taken = taken_slots(connection, now)
         self._is_stale = False
         log.info("jobs", **{job.name.replace(" ", "_"): job.cadence for job in self.jobs})
 
@@ -194,12 +241,7 @@ class Daemon:
         slots: Slots = {item.job.name: item.slot for item in items}
         for item in items:
             self._taken[item.job.name] = item.slot
-        self.lanes.submit(lane, list(slots), self._job_of(items[0].job.kind, slots, epoch))
-
-    def _job_of(self, kind: str, slots: Slots, epoch: int) -> Callable[[], int]:
-        if kind == "refresh":
-            return partial(self.work.refresh, slots, list(slots), epoch=epoch)
-        return partial(self.work.do, kind, slots, epoch=epoch)
+        self.lanes.submit(lane, list(slots), self.work.of_job(items[0].job.kind, slots, epoch))
 
     def _start_requests(self, connection: Connection, epoch: int) -> None:
         for group in requests.together(requests.pending(connection)):
@@ -208,27 +250,8 @@ class Daemon:
                 continue
             taken = [one for one in group if requests.take(connection, one, epoch=epoch)]
             if taken:
-                names, function = self._asked(taken, epoch)
+                names, function = self.work.of_requests(taken, epoch)
                 self.lanes.submit(lane, names, function, taken)
-
-    def _asked(self, group: list[Request], epoch: int) -> tuple[list[str], Callable[[], int]]:
-        """The jobs that requests are, and what does them."""
-        request, arguments = group[0], group[0].arguments
-        if request.kind == "backfill":
-            return [], partial(self.work.backfill, request, epoch=epoch)
-        if request.kind != "refresh":
-            name = f"{request.kind} {arguments.get('engine', '')}".strip()
-            slots: Slots = {name: request.scheduled_for}
-            return list(slots), partial(self.work.do, request.kind, slots, epoch=epoch)
-        marts = [str(name) for one in group for name in one.arguments.get("marts", [])]
-        if request.scheduled_for is not None:
-            slots = {
-                name: one.scheduled_for for one in group for name in one.arguments.get("marts", [])
-            }
-        else:
-            slots = {" ".join(["refresh", *marts]): None}
-        full = arguments.get("full") is True
-        return list(slots), partial(self.work.refresh, slots, marts, epoch=epoch, full=full)
 
     def _look_for_alerts(self) -> None:
         """On a thread of its own, and never a second time while a sink is waited for."""

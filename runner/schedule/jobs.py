@@ -47,15 +47,30 @@ def sync_jobs(connection: Connection, wanted: Iterable[tuple[str, str, str]]) ->
         ]
 
 
-def taken_slots(connection: Connection) -> dict[str, datetime]:
-    """The newest slot of each job that has a row."""
+def taken_slots(connection: Connection, now: datetime) -> dict[str, datetime]:
+    """The newest slot of each job that has a row; one of the future was never a slot."""
     with connection.cursor() as cursor:
         cursor.execute(
             "select j.job_name, l.scheduled_for from metadata.jobs as j cross join lateral ("
             "select max(scheduled_for) as scheduled_for from metadata.refresh_log "
-            "where job_name = j.job_name) as l where l.scheduled_for is not null"
+            "where job_name = j.job_name and scheduled_for <= %s) as l "
+            "where l.scheduled_for is not null",
+            (now,),
         )
         return dict(cursor.fetchall())
+
+
+def stopped_jobs(connection: Connection) -> list[str]:
+    """Jobs whose newest run ended with its runner, not by request, and was no second try."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "select j.job_name from metadata.jobs as j cross join lateral ("
+            "select * from metadata.refresh_log where job_name = j.job_name "
+            "order by run_id desc limit 1) as l "
+            "where l.status = 'cancelled' and l.cancel_requested_at is null "
+            "and l.scheduled_for is not null"
+        )
+        return [str(row[0]) for row in cursor.fetchall()]
 
 
 def write_missed(connection: Connection, dues: Iterable[Due], *, epoch: int, reason: str) -> int:

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from datetime import timezone
+from concurrent.futures import ThreadPoolExecutor
 
 import psycopg2
 import structlog
-from apscheduler.executors.pool import ThreadPoolExecutor
-from apscheduler.schedulers.background import BackgroundScheduler
 
 from runner.backfill.turn import MAX_CONCURRENT
 from runner.schedule import requests
-from runner.schedule.requests import Request
-from runner.schedule.work import NOT_DONE
+from runner.schedule.requests import End, Request
+from runner.schedule.work import NOT_DONE, run_of
 from warehouse.errors import OversightError
 from warehouse.settings import Settings
 
 THREADS = {"refresh": 2, "pull": 1, "upkeep": 1, "backfill": MAX_CONCURRENT, "alerts": 1}
-"""Two refreshes at one time, so that a mart that takes long holds up no other."""
+"""Two refreshes at one time: marts that come due while others take long don't wait for them."""
 LANE_OF = {
     "refresh": "refresh",
     "pull": "pull",
@@ -41,12 +39,10 @@ class Lanes:
         self._counts = dict.fromkeys(THREADS, 0)
         self._requests: set[int] = set()
         self._lock = threading.Lock()
-        self._scheduler = BackgroundScheduler(
-            timezone=timezone.utc,
-            executors={name: ThreadPoolExecutor(count) for name, count in THREADS.items()},
-            job_defaults={"misfire_grace_time": None},
-        )
-        self._scheduler.start()
+        self._pools = {
+            name: ThreadPoolExecutor(count, thread_name_prefix=name)
+            for name, count in THREADS.items()
+        }
 
     def is_running(self, lane: str, name: str) -> bool:
         """Whether a job is under way here."""
@@ -80,11 +76,17 @@ class Lanes:
             self._names[lane].update(names)
             self._counts[lane] += 1
             self._requests.update(request.request_id for request in asked)
-        self._scheduler.add_job(self._run, args=(lane, names, function, asked), executor=lane)
+        try:
+            self._pools[lane].submit(self._run, lane, names, function, asked)
+        except RuntimeError:
+            # No thread can be started; the lane must be free when one can.
+            self._release(lane, names)
+            raise
 
     def close(self) -> None:
         """Wait for what is under way."""
-        self._scheduler.shutdown(wait=True)
+        for pool in self._pools.values():
+            pool.shutdown(wait=True)
 
     def _run(
         self,
@@ -93,27 +95,30 @@ class Lanes:
         function: Callable[[], int],
         asked: Sequence[Request],
     ) -> None:
-        status, run_id, problem = "done", None, None
+        end = End(status="done")
         try:
-            run_id = function()
+            end = End(status="done", run_id=function())
         except NOT_DONE as error:
             log.info("not done", jobs=names, reason=str(error))
-            status, problem = "cancelled", str(error)
+            end = End(status="cancelled", run_id=run_of(error), error=str(error))
         except Exception as error:
             # Its row says why; whatever it was, the next run must come.
             log.error("failed", jobs=names, error=str(error))
-            status, problem = "failed", str(error)
+            end = End(status="failed", run_id=run_of(error), error=str(error))
             self.has_failed.set()
         finally:
-            with self._lock:
-                self._names[lane].difference_update(names)
-                self._counts[lane] -= 1
+            self._release(lane, names)
         for request in asked:
-            self._end(request, status, run_id, problem)
+            self._end(request, end)
 
-    def _end(self, request: Request, status: str, run_id: int | None, problem: str | None) -> None:
+    def _release(self, lane: str, names: Sequence[str]) -> None:
+        with self._lock:
+            self._names[lane].difference_update(names)
+            self._counts[lane] -= 1
+
+    def _end(self, request: Request, end: End) -> None:
         try:
-            requests.end(self._settings, request.request_id, status, run_id=run_id, error=problem)
+            requests.end(self._settings, request, end)
         except (psycopg2.Error, OversightError) as error:
             log.error("a request's end was not written", error=str(error))
         finally:

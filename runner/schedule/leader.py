@@ -84,9 +84,13 @@ class Leadership:
                 self._end_frozen()
                 return None
             cursor.execute(
-                "update metadata.leadership set epoch = epoch + 1, runner = %s, "
-                "backend_pid = pg_backend_pid(), taken_at = clock_timestamp(), "
-                "heartbeat_at = clock_timestamp() returning epoch, heartbeat_at",
+                "insert into metadata.leadership as l "
+                "(epoch, runner, backend_pid, taken_at, heartbeat_at) "
+                "values (1, %s, pg_backend_pid(), clock_timestamp(), clock_timestamp()) "
+                "on conflict (is_only) do update set epoch = l.epoch + 1, "
+                "runner = excluded.runner, backend_pid = excluded.backend_pid, "
+                "taken_at = excluded.taken_at, heartbeat_at = excluded.heartbeat_at "
+                "returning epoch, heartbeat_at",
                 (self.name,),
             )
             row = cursor.fetchone()

@@ -9,6 +9,7 @@ from typing import Any
 
 from psycopg2.extensions import connection as Connection
 
+from runner.runs.ending import storable
 from warehouse.database import connect
 from warehouse.retries import retrying
 from warehouse.settings import Settings
@@ -30,13 +31,15 @@ class Request:
 def pending(connection: Connection) -> list[Request]:
     """What nobody has taken yet, oldest first.
 
-    A slot waits a moment, so that others of the same minute can be done together with it.
+    Slots wait until no more of them come, so that those of one minute can be done together.
     """
     with connection.cursor() as cursor:
         cursor.execute(
             "select request_id, kind, arguments, scheduled_for from metadata.job_requests "
-            "where status = 'pending' and (scheduled_for is null or "
-            "requested_at < clock_timestamp() - interval '0.3 s') order by request_id"
+            "where status = 'pending' and (scheduled_for is null or not exists ("
+            "select from metadata.job_requests where status = 'pending' and scheduled_for "
+            "is not null and requested_at > clock_timestamp() - interval '0.3 s')) "
+            "order by request_id"
         )
         return [
             Request(request_id=row[0], kind=row[1], arguments=row[2], scheduled_for=row[3])
@@ -81,23 +84,55 @@ def put_back(connection: Connection, *, but: list[int]) -> int:
         return cursor.rowcount
 
 
-def end(
-    settings: Settings, request_id: int, status: str, *, run_id: int | None, error: str | None
-) -> None:
-    """Write how a request ended, with the run that did it."""
-    retrying(seconds=_END_SECONDS)(_end, settings, request_id, status, run_id, error)
+@dataclass(frozen=True, kw_only=True)
+class End:
+    """How the work for a request ended, and the run that did it."""
+
+    status: str
+    run_id: int | None = None
+    error: str | None = None
 
 
-def _end(
-    settings: Settings, request_id: int, status: str, run_id: int | None, error: str | None
-) -> None:
+def end(settings: Settings, request: Request, end: End) -> None:
+    """Write how a request ended; one that asked for a slot of a mart ends as that slot's row."""
+    retrying(seconds=_END_SECONDS)(_end, settings, request, end)
+
+
+def _end(settings: Settings, request: Request, end: End) -> None:
+    marts = request.arguments.get("marts") or []
     connection = connect(settings, autocommit=True)
     try:
         with connection.cursor() as cursor:
             cursor.execute(
-                "update metadata.job_requests set status = %s, run_id = %s, error_message = %s, "
-                "finished_at = clock_timestamp() where request_id = %s and status = 'running'",
-                (status, run_id, error, request_id),
+                """
+                update metadata.job_requests as q
+                set
+                    status = coalesce(case l.status
+                        when 'success' then 'done'
+                        when 'failed' then 'failed'
+                        when 'abandoned' then 'failed'
+                        else case when l.run_id is not null then 'cancelled' end
+                    end, %(status)s),
+                    run_id = coalesce(l.run_id, %(run_id)s),
+                    error_message = case
+                        when l.status = 'success' then null
+                        else coalesce(l.error_message, %(error)s)
+                    end,
+                    finished_at = clock_timestamp()
+                from (select) as one
+                left join metadata.refresh_log as l
+                    on l.job_name = %(mart)s and l.scheduled_for = %(slot)s
+                    and l.status <> 'running' and l.run_id >= coalesce(%(run_id)s, 0)
+                where q.request_id = %(request_id)s and q.status = 'running'
+                """,
+                {
+                    "status": end.status,
+                    "run_id": end.run_id,
+                    "error": None if end.error is None else storable(end.error),
+                    "mart": str(marts[0]) if len(marts) == 1 else None,
+                    "slot": request.scheduled_for if end.run_id is not None else None,
+                    "request_id": request.request_id,
+                },
             )
     finally:
         connection.close()

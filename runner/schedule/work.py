@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 
 import structlog
 
-from runner.runs.log import Run, RunCancelled, SlotTaken, Superseded, logged_runs
+from runner.runs.log import Run, RunCancelled, logged_runs
+from runner.runs.opening import SlotTaken, Superseded
 from runner.runs.refresh import RefreshError, run_dbt, run_tests
 from runner.runs.warm_dbt import Dbt
 from runner.schedule.requests import Request
@@ -19,6 +21,7 @@ from warehouse.database import connect
 from warehouse.settings import Settings
 
 Slots = dict[str, datetime | None]
+_RUN = "oversight_run_id"
 
 log = structlog.get_logger("oversight.schedule")
 
@@ -31,6 +34,33 @@ class Work:
         self.dbt = dbt
         self._runs: set[Run] = set()
         self._lock = threading.Lock()
+
+    def of_job(self, kind: str, slots: Slots, epoch: int) -> Callable[[], int]:
+        """What does the jobs of a kind that are due; it gives back the first run_id."""
+        if kind == "refresh":
+            return partial(self.refresh, slots, list(slots), epoch=epoch)
+        return partial(self.do, kind, slots, epoch=epoch)
+
+    def of_requests(
+        self, group: Sequence[Request], epoch: int
+    ) -> tuple[list[str], Callable[[], int]]:
+        """The jobs that requests are, and what does them together."""
+        request, arguments = group[0], group[0].arguments
+        if request.kind == "backfill":
+            return [], partial(self.backfill, request, epoch=epoch)
+        if request.kind != "refresh":
+            name = f"{request.kind} {arguments.get('engine', '')}".strip()
+            slots: Slots = {name: request.scheduled_for}
+            return list(slots), self.of_job(request.kind, slots, epoch)
+        marts = [str(name) for one in group for name in one.arguments.get("marts", [])]
+        if request.scheduled_for is not None:
+            slots = {
+                str(m): one.scheduled_for for one in group for m in one.arguments.get("marts", [])
+            }
+        else:
+            slots = {" ".join(["refresh", *marts]): None}
+        full = arguments.get("full") is True
+        return list(slots), partial(self.refresh, slots, marts, epoch=epoch, full=full)
 
     def refresh(self, slots: Slots, marts: Sequence[str], *, epoch: int, full: bool = False) -> int:
         """One dbt for all that is due together, in dependency order; gives back the first run_id.
@@ -106,9 +136,18 @@ class Work:
                 self._runs.add(run)
             try:
                 yield run
+            except BaseException as error:
+                setattr(error, _RUN, run.run_id)
+                raise
             finally:
                 with self._lock:
                     self._runs.discard(run)
+
+
+def run_of(error: BaseException) -> int | None:
+    """The run that an error came out of; None when it had no row yet."""
+    run_id: int | None = getattr(error, _RUN, None)
+    return run_id
 
 
 NOT_DONE = (SlotTaken, Superseded, RunCancelled)

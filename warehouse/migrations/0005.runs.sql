@@ -79,7 +79,7 @@ create table metadata.job_requests (
     kind text not null check (kind in ('refresh', 'pull', 'backfill', 'nightly', 'weekly')),
     arguments jsonb not null default '{}',
     idempotency_key text not null unique default gen_random_uuid()::text,
-    scheduled_for timestamptz,
+    scheduled_for timestamptz check (scheduled_for between '2000-01-01' and '2200-01-01'),
     requested_by text not null default session_user,
     requested_at timestamptz not null default clock_timestamp(),
     status text not null default 'pending'

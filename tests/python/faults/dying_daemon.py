@@ -10,6 +10,7 @@ from typing import Any
 
 import runner.runs.ending
 import runner.runs.log
+import runner.runs.opening
 import runner.runs.refresh
 import runner.schedule.daemon
 import runner.schedule.jobs
@@ -40,7 +41,7 @@ POINTS: dict[str, tuple[Any, str, Function]] = {
         after(runner.schedule.jobs.write_missed),
     ),
     "before the row": (runner.runs.log, "open_rows", die),
-    "after the row": (runner.runs.log, "open_rows", after(runner.runs.log.open_rows)),
+    "after the row": (runner.runs.log, "open_rows", after(runner.runs.opening.open_rows)),
     "dbt starts": (Dbt, "start", die),
     "marts committed": (runner.runs.refresh, "_check_written", die),
     "before the end is written": (runner.runs.log, "close_rows", die),

@@ -18,7 +18,7 @@ from clusters import PROJECT_DIR
 from runner.backfill.ledger import progress
 from runner.backfill.requests import request_backfill
 from runner.runs.ending import abandon_dead
-from runner.runs.log import LIVES
+from runner.runs.opening import LIVES
 from warehouse.database import admin_dsn, connect
 
 TESTS = PROJECT_DIR / "tests" / "python"

@@ -37,6 +37,7 @@ WAITING = """
     select 1 from pg_stat_activity
     where application_name like 'oversight run %' and wait_event_type = 'Lock'
 """
+SERVER_IS_DOWN = ("terminating connection", "server closed", "connection already closed")
 HERE = Path(__file__).parent
 
 
@@ -128,7 +129,7 @@ def reader(built: ComparedWarehouse) -> Iterator[list[str]]:
                 # Of the tests one stops the server; in the others this would fail them by itself.
                 continue
             except psycopg2.Error as error:
-                if "terminating connection" not in str(error) and "server closed" not in str(error):
+                if not any(part in str(error) for part in SERVER_IS_DOWN):
                     problems.append(str(error))
                 continue
             reads.append(rows)

@@ -101,7 +101,14 @@ def test_named_marts_take_the_facts_below_them_and_no_other_mart(deployed: Setti
     refresh(deployed, ["daily_metrics"])
     run = newest_run(deployed)
     assert run["job_name"] == "refresh daily_metrics"
-    assert run["models"] == ["daily_metrics", "fact_control_totals", "fact_events", "fact_spend"]
+    assert run["models"] == [
+        "daily_metrics",
+        "dim_campaign",
+        "dim_partner",
+        "fact_control_totals",
+        "fact_events",
+        "fact_spend",
+    ]
 
 
 def test_an_unknown_mart_is_an_error_with_a_suggestion_and_no_run(deployed: Settings) -> None:

@@ -122,6 +122,10 @@ def test_a_backup_is_taken_and_proved_while_a_refresh_is_under_way(
     assert result is not None
     (done,) = taken
     assert isinstance(done, Backup), done
+    if is_full and not result.success:
+        # A swap waits 10 s for the dump's lock, and is tried again as the runner would.
+        assert "lock timeout" in result.output
+        result = built.dbt_run(*command(MODELS, is_full=is_full))
     assert result.success, result.output
     assert built.rows("select count(*) from reporting.daily_metrics") == [(2,)]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import psycopg2
@@ -13,15 +13,9 @@ import pytest
 
 from runner.runs import spool
 from runner.runs.ending import Ending, abandon_dead, close_rows
-from runner.runs.log import (
-    LIVES,
-    Claim,
-    RunCancelled,
-    SlotTaken,
-    Superseded,
-    logged_run,
-    logged_runs,
-)
+from runner.runs.log import Claim, RunCancelled, logged_run, logged_runs
+from runner.runs.opening import LIVES, SlotTaken, Superseded
+from runner.schedule.leader import Leadership
 from warehouse.database import connect
 from warehouse.settings import Settings
 
@@ -88,25 +82,83 @@ def test_a_job_that_still_runs_is_skipped_and_only_that_one(warehouse: Settings)
 
 
 def test_a_slot_is_taken_once_by_whoever_comes_first(warehouse: Settings) -> None:
-    """Twenty at one time: the unique index decides, nobody waits for long and nobody fails."""
-    taken, lost = [], []
-    start = threading.Barrier(20)
+    """Four at one time, for 25 slots: of each exactly one does the work."""
+    for number in range(25):
+        slot = SLOT + timedelta(minutes=number)
+        done: list[bool] = []
+        start = threading.Barrier(4)
 
-    def claim() -> None:
-        start.wait()
+        def claim(slot: datetime = slot, start: threading.Barrier = start) -> None:
+            start.wait()
+            try:
+                with logged_run(warehouse, "daily", claim=Claim(scheduled_for=slot)) as run:
+                    done.append(not run.is_skipped)  # noqa: B023 - joined in the same round
+            except SlotTaken:
+                pass
+
+        threads = [threading.Thread(target=claim) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert done == [True], slot
+    assert rows(
+        warehouse, "select count(*), min(status), max(status) from metadata.refresh_log"
+    ) == [(25, "success", "success")]
+
+
+def test_a_process_that_freezes_while_it_opens_a_row_lets_the_next_leader_in(
+    warehouse: Settings,
+) -> None:
+    """The frozen one holds the leadership's row; the server ends its session."""
+    frozen = connect(warehouse, autocommit=True)
+    with frozen.cursor() as cursor:
+        cursor.execute(
+            "begin; set local idle_in_transaction_session_timeout = '5s'; "
+            "set local lock_timeout = '5s'"
+        )
+        cursor.execute("select from metadata.leadership for share")
+        second = Leadership(warehouse)
+        until(lambda: second.beat() is not None, 20)
+        second.resign()
+        with pytest.raises(psycopg2.Error):
+            cursor.execute("commit")
+    frozen.close()
+
+
+def test_what_postgresql_can_not_hold_of_an_error_is_replaced(warehouse: Settings) -> None:
+    with pytest.raises(ValueError, match="half"), logged_run(warehouse, "daily"):
+        raise ValueError("NUL \0 and half a character \ud800")
+    ((_, status, message),) = states(warehouse)
+    assert (status, message) == ("failed", "NUL \ufffd and half a character ?")
+
+
+def test_several_that_write_back_at_one_time_do_not_hinder_each_other(warehouse: Settings) -> None:
+    ((instance,),) = rows(warehouse, "select instance_id::text from metadata.instance")
+    for number in range(30):
+        path = spool.keep(
+            warehouse,
+            Ending(run_ids={"daily": number}, instance_id=instance, status="failed", error=None),
+        )
+        assert path.exists()
+    problems: list[BaseException] = []
+
+    def write_back() -> None:
+        connection = connect(warehouse, autocommit=True)
         try:
-            with logged_run(warehouse, "daily", claim=Claim(scheduled_for=SLOT)) as run:
-                taken.append(run.run_id)
-        except SlotTaken:
-            lost.append(1)
+            spool.write_back(warehouse, connection)
+        except BaseException as error:
+            problems.append(error)
+        finally:
+            connection.close()
 
-    threads = [threading.Thread(target=claim) for _ in range(20)]
+    threads = [threading.Thread(target=write_back) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(taken) + len(lost) == 20
-    assert rows(warehouse, "select count(*) from metadata.refresh_log") == [(1,)]
+    assert problems == []
+    assert list((warehouse.home / "spool").iterdir()) == []
 
 
 def test_a_leadership_that_is_over_starts_nothing(warehouse: Settings) -> None:

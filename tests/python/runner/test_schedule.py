@@ -15,9 +15,15 @@ from simulated import specification
 from runner.schedule.jobs import wanted_jobs
 from runner.simulation.simulate import simulate
 from warehouse.catalogue import read_catalogue
+from warehouse.database import connect
 from warehouse.settings import Settings
 
 DAILY, WEEKLY = "daily_metrics", "weekly_partner_performance"
+
+WAITING = """
+    select 1 from pg_stat_activity
+    where application_name like 'oversight run %' and wait_event_type = 'Lock'
+"""
 
 
 def at(text: str) -> datetime:
@@ -141,6 +147,77 @@ def test_a_second_daemon_stands_by_and_takes_over_at_once_when_the_first_ends(
     assert log_of(filled)[1:] == [(DAILY, at("2026-11-20T12:00"), "success")]
 
 
+def test_what_was_stopped_with_its_runner_is_done_by_the_next_one(
+    filled: ComparedWarehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The mart waits for a lock that is held from outside when the runner is told to stop."""
+    monkeypatch.setattr("runner.schedule.daemon.STOP_SECONDS", 1.0)
+    set_taken(filled, {DAILY: at("2026-11-20T11:45"), WEEKLY: at("2026-11-20T12:00")})
+    blocker = connect(filled.settings)
+    with blocker.cursor() as cursor:
+        cursor.execute(
+            "select pg_advisory_xact_lock(hashtextextended('oversight:daily_metrics', 0))"
+        )
+        first = HandDaemon(filled)
+        first.at("2026-11-20T12:00")
+        wait_until(lambda: filled.rows(WAITING) != [], 30)
+        first.stop()
+    blocker.rollback()
+    blocker.close()
+    assert log_of(filled)[2:] == [(DAILY, at("2026-11-20T12:00"), "cancelled")]
+    for _ in range(2):
+        with HandDaemon(filled) as second:
+            second.at("2026-11-20T12:01")
+            second.finish()
+    assert log_of(filled)[3:] == [(DAILY, None, "success")]
+
+
+def test_a_declaration_that_does_not_fit_its_table_holds_up_no_job(
+    filled: ComparedWarehouse, daemon: HandDaemon
+) -> None:
+    set_taken(filled, {DAILY: at("2026-11-20T11:45")})
+    source = filled.catalogue.sources[0]
+    column = dataclasses.replace(source.columns[-1], data_type="bigint", formats=(), zone=None)
+    assert column.data_type != source.columns[-1].data_type
+    misfit = dataclasses.replace(source, columns=(*source.columns[:-1], column))
+    deploy_to(
+        filled,
+        dataclasses.replace(filled.catalogue, sources=(misfit, *filled.catalogue.sources[1:])),
+    )
+    daemon.at("2026-11-20T12:00")
+    daemon.finish()
+    assert log_of(filled)[1:] == [(DAILY, at("2026-11-20T12:00"), "success")]
+
+
+def test_a_table_that_is_being_read_holds_up_no_job_and_gets_its_column_later(
+    filled: ComparedWarehouse, daemon: HandDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runner.schedule.daemon.RAW_TABLES_SECONDS", 0.0)
+    set_taken(filled, {DAILY: at("2026-11-20T11:45")})
+    source = filled.catalogue.source("oversight", "events")
+    column = dataclasses.replace(
+        source.columns[-1], name="colour", data_type="text", formats=(), zone=None, is_optional=True
+    )
+    wider = dataclasses.replace(source, columns=(*source.columns, column))
+    others = [other for other in filled.catalogue.sources if other != source]
+    deploy_to(filled, dataclasses.replace(filled.catalogue, sources=(wider, *others)))
+    has_column = (
+        "select 1 from information_schema.columns"
+        " where table_name = 'oversight__events' and column_name = 'colour'"
+    )
+    reader = connect(filled.settings)
+    with reader.cursor() as cursor:
+        cursor.execute("select count(*) from staging.oversight__events")
+        daemon.at("2026-11-20T12:00")
+        daemon.finish()
+        assert log_of(filled)[1:] == [(DAILY, at("2026-11-20T12:00"), "success")]
+        assert filled.rows(has_column) == []
+    reader.rollback()
+    reader.close()
+    daemon.at("2026-11-20T12:01")
+    assert filled.rows(has_column) == [(1,)]
+
+
 def test_a_newly_deployed_cadence_is_taken_over_and_counts_from_now_on(
     filled: ComparedWarehouse, daemon: HandDaemon
 ) -> None:
@@ -166,8 +243,6 @@ def test_a_slot_that_comes_while_the_job_runs_is_skipped_and_others_go_on(
     filled: ComparedWarehouse, daemon: HandDaemon
 ) -> None:
     """The mart's lock is held from outside, so that its refresh waits."""
-    from warehouse.database import connect
-
     set_taken(filled, {DAILY: at("2026-11-20T11:15")})
     blocker = connect(filled.settings)
     with blocker.cursor() as cursor:
@@ -175,15 +250,7 @@ def test_a_slot_that_comes_while_the_job_runs_is_skipped_and_others_go_on(
             "select pg_advisory_xact_lock(hashtextextended('oversight:daily_metrics', 0))"
         )
         daemon.at("2026-11-20T11:30")
-        wait_until(
-            lambda: bool(
-                filled.rows(
-                    "select 1 from pg_stat_activity where wait_event_type = 'Lock'"
-                    " and application_name like 'oversight run %%'"
-                )
-            ),
-            30,
-        )
+        wait_until(lambda: filled.rows(WAITING) != [], 30)
         daemon.at("2026-11-20T11:45")
         request = ask(filled, "refresh", marts=[WEEKLY])
         daemon.at("2026-11-20T11:45:01")
@@ -236,6 +303,7 @@ def test_slots_of_one_minute_that_were_asked_for_are_one_dbt(
 ) -> None:
     daemon.tick()
     ask(filled, "refresh", scheduled_for="2026-11-20T12:00Z", marts=[DAILY])
+    daemon.tick()
     ask(filled, "refresh", scheduled_for="2026-11-20T12:00Z", marts=[WEEKLY])
     later = ask(filled, "refresh", scheduled_for="2026-11-20T12:15Z", marts=[DAILY])
     wait_until(lambda: is_asked_for_nothing(filled, daemon), 60)
