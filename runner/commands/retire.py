@@ -15,12 +15,15 @@ def retire(dry_run: bool, as_json: bool) -> None:
     closed days (`landing.retention` of a source). Everything is first written to `archive` in the
     home folder and read back; then it is deleted, each table whole or not at all.
     """
+    from runner.upkeep.retention import holders
     from runner.upkeep.retention import retire as retire_rows
     from warehouse.settings import load_settings
 
-    done = retire_rows(load_settings(), dry_run=dry_run)
+    settings = load_settings()
+    done = retire_rows(settings, dry_run=dry_run)
+    held_back = holders(settings)
     if as_json:
-        print_json({"is_dry_run": dry_run, "retired": done})
+        print_json({"is_dry_run": dry_run, "retired": done, "held_back": held_back})
         return
     for item in done:
         verb = "would go" if dry_run else "gone"
@@ -33,3 +36,9 @@ def retire(dry_run: bool, as_json: bool) -> None:
         click.echo(f"{item.table}: {item.rows} rows {verb} ({why}){where}")
     if not done:
         click.echo("nothing to retire")
+    for holder in held_back:
+        click.echo(
+            f"{holder.model} has not taken {holder.batches} landed batches, the oldest of "
+            f"{holder.oldest_landed_at:%Y-%m-%d}: their raw rows stay until it is refreshed "
+            "(or dropped, if it is declared no more)"
+        )

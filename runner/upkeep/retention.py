@@ -23,7 +23,7 @@ from psycopg2.sql import SQL
 from runner.upkeep.archive import RetentionError, archive_dir, export_rows, verify
 from runner.upkeep.dump_file import sha256_of
 from runner.upkeep.programs import CheckedRun
-from runner.upkeep.retirable import Reason, Rule, rules
+from runner.upkeep.retirable import HeldBack, Reason, Rule, held_back, rules
 from warehouse import database
 from warehouse.catalogue import deployed
 from warehouse.settings import Settings
@@ -60,9 +60,8 @@ def retire(
 ) -> list[Retired]:
     """Export and delete what the deployed catalogue lets go. RetentionError: the tables that are
     not among those already gone are whole."""
-    connection = database.connect(
-        settings, role="oversight_owner", application_name="oversight retire"
-    )
+    # As the login that migrates: dbt's role may neither write exports down nor have them deleted.
+    connection = database.connect(settings, application_name="oversight retire")
     try:
         with _locked(connection) as cursor:
             done: list[Retired] = []
@@ -72,6 +71,8 @@ def retire(
                 done += _delete_left_behind(connection, settings, run)
             catalogue = deployed(connection)
             found = rules(cursor, catalogue, datetime.now(timezone.utc))
+            for holder in held_back(cursor, catalogue):
+                log.warning("rows held back", model=holder.model, batches=holder.batches)
             connection.commit()
             for _, group in groupby(found, key=lambda rule: rule.group):
                 if run is not None:
@@ -89,6 +90,16 @@ def retire(
     if run is not None:
         run.rows_affected = sum(item.rows for item in done if item.is_deleted)
     return done
+
+
+def holders(settings: Settings) -> list[HeldBack]:
+    """The models that have not taken every landed batch, and so hold raw rows back."""
+    connection = database.connect(settings, application_name="oversight retire")
+    try:
+        with connection.cursor() as cursor:
+            return held_back(cursor, deployed(connection))
+    finally:
+        connection.close()
 
 
 @contextmanager

@@ -50,22 +50,68 @@ _VERSIONS = SQL(
 )
 
 
-def _applied(catalogue: Catalogue) -> Composable:
-    """Batches that every declared mart holds, and every model that keeps a ledger."""
+@dataclass(frozen=True, kw_only=True)
+class HeldBack:
+    """A model that has not taken every landed batch: the raw rows of those stay."""
+
+    model: str
+    batches: int
+    oldest_landed_at: datetime
+
+
+def held_back(cursor: Cursor, catalogue: Catalogue) -> list[HeldBack]:
+    """Which models hold raw rows back, none when no raw rows are declared to go."""
+    if not any(
+        source.may_retire_closed_days or source.superseded_kept_seconds is not None
+        for source in catalogue.sources
+    ):
+        return []
+    cursor.execute(
+        SQL(
+            """
+            select m.model, count(*), min(b.landed_at)
+            from ({models}) as m
+            join metadata.batches as b on b.status = 'landed'
+            where not exists (
+                select from metadata.applied_batches as a
+                where a.model = m.model and a.batch_id = b.batch_id
+            )
+            group by m.model
+            order by m.model
+            """
+        ).format(models=_holding(catalogue))
+    )
+    return [
+        HeldBack(model=model, batches=batches, oldest_landed_at=oldest)
+        for model, batches, oldest in cursor.fetchall()
+    ]
+
+
+def _holding(catalogue: Catalogue) -> Composable:
+    """Every declared mart, and every fact or dimension that keeps a ledger and still exists."""
     marts = [mart.name for mart in catalogue.marts if mart.cadence is not None]
     return SQL(
         """
-        select a.batch_id from metadata.applied_batches as a
-        where strpos(a.model, '.') = 0
-        group by a.batch_id
-        having
-            array_agg(a.model) @> {marts}::text[]
-            and count(*) = (
-                select count(distinct m.model) from metadata.applied_batches as m
-                where strpos(m.model, '.') = 0
-            )
+        select unnest({marts}::text[]) as model
+        union
+        select a.model
+        from metadata.applied_batches as a
+        join pg_class as c on c.relname = a.model and c.relkind in ('r', 'p')
+        join pg_namespace as n on n.oid = c.relnamespace and n.nspname = 'curated'
         """
     ).format(marts=Literal(marts))
+
+
+def _applied(catalogue: Catalogue) -> Composable:
+    """Batches that every model holds that counts."""
+    return SQL(
+        """
+        select a.batch_id from metadata.applied_batches as a
+        join ({models}) as m on m.model = a.model
+        group by a.batch_id
+        having count(*) = (select count(*) from ({models}) as m)
+        """
+    ).format(models=_holding(catalogue))
 
 
 def _closed(source: SourceTable, catalogue: Catalogue) -> Rule:

@@ -23,7 +23,7 @@ create table metadata.retired (
     reason text not null check (reason in ('age', 'superseded', 'closed_day')),
     before text not null,
     rows bigint not null check (rows > 0),
-    file text not null,
+    file text not null check (file <> ''),
     bytes bigint not null,
     sha256 text not null,
     exported_at timestamptz not null default clock_timestamp(),
@@ -59,13 +59,17 @@ begin
     end loop;
 end
 $$;
+-- What goes is chosen by the login that migrates, which owns these two; dbt's role only reads what went.
+revoke insert, update, delete on metadata.retired from oversight_owner;
+revoke all on metadata.retiring from oversight_owner;
 
 -- Landing refuses what is older than anything that has gone for good.
 grant select on metadata.retired to oversight_loader;
 create policy loader_reads on metadata.retired for select to oversight_loader using (true);
 
 -- The guards tell the way of retention from all others by the role that runs the deletion: a setting could be set by
--- anyone, but nobody is this role except inside metadata.retire_rows().
+-- anyone, but nobody is this role except inside metadata.retire_rows(), which takes raw tables and the log of runs
+-- alone: on any other table its owner's triggers would run as this role.
 create or replace function metadata.refuse_change() returns trigger
 language plpgsql
 as $$
@@ -88,6 +92,7 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
     export record;
+    target text;
     newest bigint := 0;
     removed bigint;
 begin
@@ -96,27 +101,44 @@ begin
         raise exception 'export % was deleted already', of_retired_id
             using errcode = 'object_not_in_prerequisite_state';
     end if;
+    select format('%I.%I', n.nspname, c.relname) into target
+    from pg_class as c
+    join pg_namespace as n on n.oid = c.relnamespace
+    where
+        c.oid = to_regclass(export.table_name) and c.relkind = 'r'
+        and (
+            (n.nspname = 'staging' and pg_get_userbyid(c.relowner) = 'oversight_raw' and export.key_column = 'row_id')
+            or (
+                n.nspname = 'metadata' and c.relname in ('refresh_log', 'refresh_log_model')
+                and export.key_column = 'run_id'
+            )
+        );
+    if target is null then
+        raise exception '% with the key % is neither a raw table nor the log of runs: nothing is deleted',
+            export.table_name, export.key_column
+            using errcode = 'insufficient_privilege';
+    end if;
     if export.reason = 'superseded' then
         execute format(
             'select count(*) from %1$s as t join metadata.retiring as k on k.key_value = t.row_id '
             'where k.retired_id = $1 and not exists (select from %1$s as n where n.record_key = t.record_key and '
             '(n.record_version, n.extracted_at, n.batch_id, n.row_id) '
             '> (t.record_version, t.extracted_at, t.batch_id, t.row_id))',
-            export.table_name::regclass
+            target
         ) using of_retired_id into newest;
     end if;
     if newest > 0 then
-        raise exception '% rows of % are the newest of their records and stay', newest, export.table_name
+        raise exception '% rows of % are the newest of their records and stay', newest, target
             using errcode = 'object_not_in_prerequisite_state';
     end if;
     execute format(
         'delete from %s where %I in (select k.key_value from metadata.retiring as k where k.retired_id = $1)',
-        export.table_name::regclass, export.key_column
+        target, export.key_column
     ) using of_retired_id;
     get diagnostics removed = row_count;
     if removed <> export.rows then
         raise exception '% rows of % were exported, but % would be deleted: nothing is',
-            export.rows, export.table_name, removed
+            export.rows, target, removed
             using errcode = 'object_not_in_prerequisite_state';
     end if;
     update metadata.retired as r set deleted_at = clock_timestamp() where r.retired_id = of_retired_id;
@@ -127,7 +149,8 @@ $$;
 comment on function metadata.retire_rows(bigint) is
 'The only way by which append-only rows go: all rows of one verified export, or none.';
 revoke all on function metadata.retire_rows(bigint) from public;
-grant execute on function metadata.retire_rows(bigint) to oversight_owner;
+-- The login that migrates is a member of the raw tables' owner; dbt's role is not.
+grant execute on function metadata.retire_rows(bigint) to oversight_raw;
 
 do $$
 declare

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import raw_history
+from psycopg2 import errors
 from terminals import on_pipe, on_terminal
 
 from clusters import Cluster, start_cluster, stop_cluster
@@ -21,6 +23,7 @@ from runner.upkeep.contents import Contents, set_session, table_content, table_n
 from runner.upkeep.dump_file import read_manifest, write_manifest
 from runner.upkeep.programs import BackupError
 from runner.upkeep.restore import restore
+from runner.upkeep.retention import retire
 from warehouse import database, migrate
 from warehouse.catalogue import read_catalogue
 from warehouse.raw_tables import ensure_raw_tables
@@ -232,6 +235,12 @@ class TestRestoring:
         connection.close()
         assert _sorted(cluster.dump(name)) == _sorted(cluster.dump(Cluster.name_of(fresh)))
         assert migrate.pending(other) == []
+        # this login, which is no superuser, may have retired rows deleted
+        with pytest.raises(errors.NoDataFound):
+            execute(other, "select metadata.retire_rows(0)")
+        history = raw_history.fill(fresh, filled.home / "fresh")
+        (retired,) = retire(history)
+        assert (retired.rows, retired.is_deleted) == (raw_history.SUPERSEDED, True)
         # nobody is left in the role that may delete
         [(count,)] = execute(
             other,

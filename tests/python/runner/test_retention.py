@@ -172,12 +172,13 @@ class TestGuards:
                     with pytest.raises(psycopg2.errors.InsufficientPrivilege):
                         execute(filled, statement, role=role)
 
-    def test_only_the_owner_may_call_the_way(self, filled: Settings) -> None:
-        for role in ("oversight_loader", "oversight_reader", "oversight_raw"):
-            with pytest.raises(psycopg2.errors.InsufficientPrivilege, match="retire_rows"):
+    def test_only_the_login_that_migrates_may_call_the_way(self, filled: Settings) -> None:
+        for role in ("oversight_owner", "oversight_loader", "oversight_reader", "oversight_api"):
+            with pytest.raises(psycopg2.errors.InsufficientPrivilege):
                 execute(filled, "select metadata.retire_rows(1)", role=role)
-        with pytest.raises(psycopg2.errors.NoDataFound):
-            execute(filled, "select metadata.retire_rows(1)", role="oversight_owner")
+        for allowed in (None, "oversight_raw"):
+            with pytest.raises(psycopg2.errors.NoDataFound):
+                execute(filled, "select metadata.retire_rows(1)", role=allowed)
         assert execute(
             filled,
             "select r.rolname, p.prosecdef, p.proconfig from pg_proc as p "
@@ -188,32 +189,94 @@ class TestGuards:
         execute(
             settings,
             "insert into metadata.retired (table_name, key_column, reason, before, rows, file, "
-            f"bytes, sha256) values ('{TABLE}', 'row_id', '{reason}', '', {rows}, '', 0, ''); "
+            f"bytes, sha256) values ('{TABLE}', 'row_id', '{reason}', '', {rows}, 'f', 0, ''); "
             f"insert into metadata.retiring select 1, row_id from {TABLE} where {keys}",
-            role="oversight_owner",
         )
 
     def test_it_refuses_the_newest_version_of_a_record(self, filled: Settings) -> None:
         self._export(filled, 1, "record_key = 'acme|1' and record_version = 5")
         with pytest.raises(psycopg2.Error, match=r"1 rows .* are the newest of their records"):
-            execute(filled, "select metadata.retire_rows(1)", role="oversight_owner")
+            execute(filled, "select metadata.retire_rows(1)")
 
     def test_it_refuses_another_count_than_was_exported(self, filled: Settings) -> None:
         self._export(filled, 3, "record_key = 'acme|1' and record_version < 5")
         before = count(filled)
         with pytest.raises(psycopg2.Error, match=r"3 rows .* exported, but 4 would be deleted"):
-            execute(filled, "select metadata.retire_rows(1)", role="oversight_owner")
+            execute(filled, "select metadata.retire_rows(1)")
         assert count(filled) == before
 
-    def test_it_deletes_from_no_other_table(self, filled: Settings) -> None:
+    @pytest.mark.parametrize(
+        ("table", "key"),
+        [
+            ("metadata.batches", "batch_id"),
+            ("metadata.refresh_log", "lead_run_id"),
+            (TABLE, "batch_id"),
+            ("staging.rejected_rows", "rejected_row_id"),
+            ("staging.stg_spend", "row_id"),
+            ("trap", "row_id"),
+        ],
+    )
+    def test_it_deletes_from_no_other_table(self, filled18: Settings, table: str, key: str) -> None:
         execute(
-            filled,
-            "insert into metadata.retired (table_name, key_column, reason, before, rows, file, "
-            "bytes, sha256) values ('metadata.batches', 'batch_id', 'age', '', 1, '', 0, ''); "
-            "insert into metadata.retiring values (1, 1)",
+            filled18,
+            "set role oversight_owner; create table staging.stg_spend as select 1 as row_id; "
+            "grant select, delete on staging.stg_spend to oversight_retention",
         )
-        with pytest.raises(psycopg2.errors.InsufficientPrivilege, match="batches"):
-            execute(filled, "select metadata.retire_rows(1)", role="oversight_owner")
+        with pytest.raises(psycopg2.errors.InsufficientPrivilege, match="nothing is deleted"):
+            execute(
+                filled18,
+                "create temporary table trap as select 1 as row_id; "
+                "insert into metadata.retired (table_name, key_column, reason, before, rows, file, "
+                f"bytes, sha256) values ('{table}', '{key}', 'age', '', 1, 'f', 0, ''); "
+                "insert into metadata.retiring values (1, 1); select metadata.retire_rows(1)",
+            )
+
+    def test_dbts_role_can_not_reach_it_by_a_forged_export(self, filled: Settings) -> None:
+        """Neither by a row without a file nor by a table of its own whose trigger deletes."""
+        before = count(filled)
+        forged = (
+            "insert into metadata.retired (table_name, key_column, reason, before, rows, file, "
+            "bytes, sha256) values ('{}', 'row_id', 'age', '', 1, '', 0, ''); "
+            "insert into metadata.retiring values (1, 1); select metadata.retire_rows(1)"
+        )
+        trap = (
+            "create temporary table trap as select 1::bigint as row_id; "
+            "create function pg_temp.spring() returns trigger language plpgsql as "
+            f"$$ begin delete from {TABLE}; return old; end $$; "
+            "create trigger springs before delete on trap "
+            "for each row execute function pg_temp.spring(); "
+            "grant all on trap to oversight_retention; "
+        )
+        for attack in (forged.format(TABLE), trap + forged.format("pg_temp.trap")):
+            with pytest.raises(psycopg2.errors.InsufficientPrivilege, match="denied"):
+                execute(filled, attack, role="oversight_owner")
+        for statement in (
+            "update metadata.retired set deleted_at = null",
+            "delete from metadata.retired",
+            "select from metadata.retiring",
+        ):
+            with pytest.raises(psycopg2.errors.InsufficientPrivilege, match="denied"):
+                execute(filled, statement, role="oversight_owner")
+        assert count(filled) == before
+
+    def test_the_trap_springs_for_nobody(self, filled: Settings) -> None:
+        """Even the login that migrates gets no trigger of another table run as that role."""
+        before = count(filled)
+        with pytest.raises(psycopg2.errors.InsufficientPrivilege, match="nothing is deleted"):
+            execute(
+                filled,
+                "create temporary table trap as select 1::bigint as row_id; "
+                "create function pg_temp.spring() returns trigger language plpgsql as "
+                f"$$ begin delete from {TABLE}; return old; end $$; "
+                "create trigger springs before delete on trap "
+                "for each row execute function pg_temp.spring(); "
+                "grant all on trap to oversight_retention; "
+                "grant all on function pg_temp.spring to oversight_retention; "
+                "insert into metadata.retired (table_name, key_column, reason, before, rows, file, "
+                "bytes, sha256) values ('pg_temp.trap', 'row_id', 'age', '', 1, 'f', 0, ''); "
+                "insert into metadata.retiring values (1, 1); select metadata.retire_rows(1)",
+            )
+        assert count(filled) == before
 
     def test_one_table_that_fails_is_whole(
         self, filled18: Settings, monkeypatch: pytest.MonkeyPatch
@@ -246,10 +309,43 @@ class TestGuards:
 
 
 class TestUnapplied:
-    def test_rows_of_an_unapplied_batch_stay(self, warehouse: Settings, tmp_path: Path) -> None:
+    def test_rows_of_an_unapplied_batch_stay_and_the_model_is_named(
+        self, warehouse: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         settings = fill(warehouse, tmp_path / "home", FILL)
         execute(settings, "delete from metadata.applied_batches where model = 'daily_metrics'")
         assert retire(settings) == []
+        monkeypatch.setenv("OVERSIGHT_DATABASE_URL", admin_dsn_url(settings))
+        monkeypatch.setenv("OVERSIGHT_HOME", str(settings.home))
+        said = CliRunner().invoke(main, ["retire"]).stdout
+        assert "daily_metrics has not taken 2 landed batches, the oldest of 20" in said
+        (held,) = json.loads(CliRunner().invoke(main, ["retire", "--json"]).stdout)["held_back"]
+        assert (held["model"], held["batches"]) == ("daily_metrics", 2)
+
+    def test_a_model_that_is_gone_holds_nothing_back(
+        self, warehouse: Settings, tmp_path: Path
+    ) -> None:
+        settings = fill(warehouse, tmp_path / "home", FILL)
+        execute(
+            settings,
+            "insert into metadata.applied_batches (model, batch_id) "
+            "values ('fact_gone', 2), ('mart_gone', 2), ('other_schema.fact', 2)",
+        )
+        (done,) = retire(settings)
+        assert done.rows == SUPERSEDED
+        assert retention.holders(settings) == []
+
+    def test_a_fact_that_exists_holds_back_what_it_has_not_taken(
+        self, warehouse: Settings, tmp_path: Path
+    ) -> None:
+        settings = fill(warehouse, tmp_path / "home", FILL)
+        execute(
+            settings,
+            "create table curated.fact_more (day date); "
+            "insert into metadata.applied_batches (model, batch_id) values ('fact_more', 2)",
+        )
+        assert retire(settings) == []
+        assert [item.model for item in retention.holders(settings)] == ["fact_more"]
 
 
 def admin_dsn_url(settings: Settings) -> str:
