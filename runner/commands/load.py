@@ -37,7 +37,7 @@ def load(engine: str | None, path: Path, allow_void: bool, again: bool, as_json:
     """Land the extracts of ENGINE, or of every engine that has a folder in PATH.
 
     What has landed before is skipped. Each engine is one batch: it lands whole or changes nothing.
-    Ends with 1 when a batch or a record was rejected.
+    Ends with 1 when a batch or a record was rejected; records of closed days don't count.
     """
     from runner.landing.load import engine_folders, load_engine
     from runner.progress import Progress
@@ -81,9 +81,10 @@ def report_lines(report: LoadReport) -> list[str]:
         lines.append(f"{report.engine}: batch {report.batch_id} is rejected, nothing changed:")
         return lines + [f"  {line}" for line in report.error.splitlines()]
     for count in report.files:
+        closed = f" + {count.closed} of closed days" if count.closed else ""
         lines.append(
-            f"  {count.file_name} -> {count.source_table}: {count.read} read = "
-            f"{count.accepted} accepted + {count.rejected} rejected + {count.unchanged} unchanged"
+            f"  {count.file_name} -> {count.source_table}: {count.read} read = {count.accepted} "
+            f"accepted + {count.rejected} rejected{closed} + {count.unchanged} unchanged"
         )
         if count.undeclared_columns:
             names = ", ".join(count.undeclared_columns)
@@ -96,7 +97,7 @@ def report_lines(report: LoadReport) -> list[str]:
     lines += [f"  {note}" for note in report.notes]
     if report.voided:
         lines.append(f"  {report.voided} records vanished from their snapshots and are withdrawn")
-    rejected = sum(count.rejected for count in report.files)
+    rejected = sum(count.rejected + count.closed for count in report.files)
     if rejected:
         lines.append(
             f"  {rejected} records are in staging.rejected_rows (batch_id = {report.batch_id}) "

@@ -1,4 +1,4 @@
-"""Closed days: what arrives for them is rejected, so that what was reported of them stays."""
+"""Closed days: what arrives for them does not land, so that what was reported of them stays."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ def closed_before(cursor: Cursor, catalogue: Catalogue) -> str | None:
 
 
 def reject_closed(cursor: Cursor, batch: TableBatch, catalogue: Catalogue) -> None:
-    """Reject records of closed days, and those that would take a record out of one.
+    """Set records of closed days aside, and those that would take a record out of one.
 
+    They are kept among the rejects and counted apart from them: nothing is wrong with them.
     Tables without a declared date speak of no day.
     """
     name = batch.table.date_column
@@ -39,16 +40,18 @@ def reject_closed(cursor: Cursor, batch: TableBatch, catalogue: Catalogue) -> No
     }
     cursor.execute(
         SQL(
-            "update pg_temp.incoming as i set reasons = {column} || {day} || {ends}, "
-            "record = {record} where i.reasons is null and {day} < {closed}"
+            "update pg_temp.incoming as i set is_closed = true, "
+            "reasons = {column} || {day} || {ends}, record = {record} "
+            "where i.reasons is null and {day} < {closed}"
         ).format(**values)
     )
-    batch.closed = cursor.rowcount
+    closed = cursor.rowcount
     cursor.execute(
         SQL(
             """
             update pg_temp.incoming as i
-            set reasons = 'the record stands at ' || n.day || {ends}, record = {record}
+            set is_closed = true, reasons = 'the record stands at ' || n.day || {ends},
+                record = {record}
             from (
                 select i.ctid as place, newest.day
                 from pg_temp.incoming as i
@@ -66,11 +69,11 @@ def reject_closed(cursor: Cursor, batch: TableBatch, catalogue: Catalogue) -> No
             """
         ).format(raw=batch.raw, landed_day=_day(batch, catalogue, Identifier("t", name)), **values)
     )
-    batch.closed += cursor.rowcount
-    if batch.closed:
+    closed += cursor.rowcount
+    if closed:
         batch.notes.append(
-            f"{batch.table.name}: {batch.closed} records speak of days before "
-            f"{batch.closed_before}, which are closed, and were rejected"
+            f"{batch.table.name}: {closed} records speak of days before "
+            f"{batch.closed_before}, which are closed, and did not land"
         )
 
 

@@ -31,7 +31,7 @@ class LoadReport:
 
     @property
     def is_clean(self) -> bool:
-        """Whether everything landed or nothing was new."""
+        """Whether everything landed, but for records of closed days, or nothing was new."""
         return self.status == "landed" and not any(count.rejected for count in self.files)
 
 

@@ -199,10 +199,10 @@ def _void_vanished(cursor: Cursor, batch: TableBatch, as_of: datetime, *, allow_
     vanished = sum(int(group[4]) for group in groups)
     if not vanished:
         return 0
-    if batch.rejected > batch.closed:
+    if batch.rejected:
         batch.notes.append(
             f"{batch.table.name}: {vanished} records are missing from the snapshot of "
-            f"{as_of.isoformat()}, but {batch.rejected - batch.closed} were rejected, so none "
+            f"{as_of.isoformat()}, but {batch.rejected} were rejected, so none "
             "was withdrawn"
         )
         return 0

@@ -30,13 +30,17 @@ Candidates = tuple[int, str, int, int]
 
 @dataclass(kw_only=True)
 class FileCount:
-    """What became of a file's records: read = accepted + rejected + unchanged."""
+    """What became of a file's records: read = accepted + rejected + closed + unchanged.
+
+    Both rejected and closed ones are in staging.rejected_rows; closed ones speak of closed days.
+    """
 
     file_name: str
     source_table: str
     read: int = 0
     accepted: int = 0
     rejected: int = 0
+    closed: int = 0
     unchanged: int = 0
     undeclared_columns: tuple[str, ...] = ()
 
@@ -65,8 +69,6 @@ class TableBatch:
     candidates: list[Candidates] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     closed_before: str | None = None
-    closed: int = 0
-    """Records that were rejected because their days are closed."""
 
     @property
     def raw(self) -> Identifier:
@@ -86,8 +88,13 @@ class TableBatch:
 
     @property
     def rejected(self) -> int:
-        """Records of all files that were rejected."""
+        """Records of all files that were rejected, those of closed days not counted."""
         return sum(count.rejected for count in self.counts)
+
+    @property
+    def closed(self) -> int:
+        """Records of all files that speak of closed days."""
+        return sum(count.closed for count in self.counts)
 
 
 def stream_in(
@@ -136,6 +143,7 @@ def stream_in(
                 undeclared_columns=extract.undeclared,
             )
         )
+    cursor.execute("alter table pg_temp.incoming add column is_closed boolean default false")
 
 
 def _copy(cursor: Cursor, extract: Extract, table: str, source: PipeSource) -> None:
@@ -206,7 +214,7 @@ def _number_records(cursor: Cursor) -> None:
 
 def store_rejects(cursor: Cursor, batch: TableBatch) -> None:
     """Keep every record that can't be landed, with all that is wrong with it."""
-    if not batch.rejected:
+    if not batch.rejected + batch.closed:
         return
     _number_records(cursor)
     unknown: Composable = SQL("")
@@ -245,9 +253,11 @@ def store_rejects(cursor: Cursor, batch: TableBatch) -> None:
         ).format(names=names, unknown=unknown),
         (batch.batch_id, batch.table.engine, batch.table.name, REASON_SEPARATOR),
     )
-    known = batch.rejected - cursor.rowcount
+    known = batch.rejected + batch.closed - cursor.rowcount
     if known:
-        batch.notes.append(f"{batch.table.name}: {known} of the rejected records are kept already")
+        batch.notes.append(
+            f"{batch.table.name}: {known} of the records that were not landed are kept already"
+        )
 
 
 def count_records(cursor: Cursor, batch: TableBatch) -> None:
@@ -256,24 +266,26 @@ def count_records(cursor: Cursor, batch: TableBatch) -> None:
         SQL(
             """
             select i.file_number, i.organization_id, count(*), count(i.reasons),
+                count(*) filter (where i.is_closed),
                 count(*) filter (where i.is_void and i.reasons is null),
                 max(case when i.reasons is null then {moment} end)::text
             from pg_temp.incoming as i group by i.file_number, i.organization_id
             union all
-            select file_number, null, count(*), count(*), 0, null
+            select file_number, null, count(*), count(*), 0, 0, null
             from pg_temp.unparsed group by file_number
             """
         ).format(moment=batch.moment)
     )
-    for number, organization, read, rejected, voids, through in cursor.fetchall():
+    for number, organization, read, refused, closed, voids, through in cursor.fetchall():
         count = batch.counts[number]
         count.read += read
-        count.rejected += rejected
-        count.unchanged += read - rejected
+        count.rejected += refused - closed
+        count.closed += closed
+        count.unchanged += read - refused
         if organization is not None and through is not None:
             total = batch.organizations.setdefault(organization, OrganizationCount())
             total.extracted_through = max(total.extracted_through, through)
-            batch.candidates.append((number, organization, read - rejected, voids))
+            batch.candidates.append((number, organization, read - refused, voids))
 
 
 def check_counts(batch: TableBatch, *, may_be_empty: bool) -> None:

@@ -208,7 +208,7 @@ with ended as (
     )
 ),
 
--- What is declared no more is told no more.
+-- Records of closed days are counted apart and are nothing to be told of. What is declared no more is told no more.
 declared_tables as (
     select
         t ->> 'engine' as engine,
@@ -233,10 +233,12 @@ rejects as (
         f.source_table,
         b.batch_id,
         sum(f.rejected) as rejected,
-        sum(f.read) as read,
+        sum(f.read - coalesce(f.closed, 0)) as read,
         min(d.max_rejected_share) as max_rejected_share
     from newest_batches as b
-    cross join jsonb_to_recordset(b.report -> 'files') as f (source_table text, read bigint, rejected bigint)
+    cross join jsonb_to_recordset(b.report -> 'files') as f (
+        source_table text, read bigint, rejected bigint, closed bigint
+    )
     join declared_tables as d on d.engine = b.engine and d.name = f.source_table
     where b.status = 'landed'
     group by b.engine, f.source_table, b.batch_id

@@ -199,6 +199,17 @@ class TestConditions:
         land(("spend", 0, 0))
         assert watched.run(CONDITIONS) == []
 
+    @pytest.mark.parametrize(("rejected", "is_told"), [(0, False), (1, True)])
+    def test_records_of_closed_days_are_left_out_of_the_share(
+        self, watched: ApiWarehouse, rejected: int, is_told: bool
+    ) -> None:
+        watched.run(
+            "insert into metadata.batches (engine, status, path, report) values"
+            ' (\'e\', \'landed\', \'/\', \'{"files": [{"source_table": "spend", "read": 1000, '
+            f'"rejected": {rejected}, "closed": 950}}]}}\')'
+        )
+        assert watched.run(CONDITIONS) == ([("rejected:e.spend", "warning")] if is_told else [])
+
     def test_a_batch_that_was_rejected_whole(self, watched: ApiWarehouse) -> None:
         watched.run(
             "insert into metadata.batches (engine, status, path, report)"

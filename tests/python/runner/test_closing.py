@@ -19,6 +19,7 @@ from loads import write_extracts
 from projects import copy_project, edit
 
 from clusters import Cluster
+from runner.commands.load import report_lines
 from runner.landing.ledger import LoadReport
 from runner.upkeep.retention import Retired, retire
 from warehouse.catalogue import _store, read_catalogue
@@ -215,6 +216,18 @@ class TestClosedDays:
             f"the record stands at {IN_A}{ends}",
         ]
 
+    def test_it_is_counted_apart_and_nothing_to_be_alarmed_by(self, books: Books) -> None:
+        disturb(books)
+        reports = books.land(spend("s6", IN_A, "1.00"), spend("s7", IN_B, "1.00"))
+        (count,) = (count for report in reports for count in report.files)
+        assert (count.read, count.accepted, count.rejected, count.closed) == (2, 1, 0, 1)
+        assert all(report.is_clean for report in reports)
+        said = "\n".join(report_lines(reports[0]))
+        assert "2 read = 1 accepted + 0 rejected + 1 of closed days + 0 unchanged" in said
+        assert "  1 records are in staging.rejected_rows" in said
+        keys = [key for (key,) in books.rows("select key from metadata.alert_conditions")]
+        assert [key for key in keys if key.startswith("rejected:")] == []
+
     @pytest.mark.parametrize("is_full", [False, True])
     def test_nothing_changes_them_and_open_days_go_on(self, books: Books, is_full: bool) -> None:
         # as rules had it that have changed since: computed anew, it would come out different
@@ -251,6 +264,23 @@ class TestClosedDays:
         assert books.rows("select day::text from curated.fact_control_totals order by 1") == [
             (IN_A,), ("2026-10-15",),
         ]  # fmt: skip
+
+    def test_a_raw_table_that_is_retired_empty_is_no_fault(self, books: Books) -> None:
+        check = "assert_facts_hold_what_raw_tables_hold"
+        books.rows(
+            "alter table staging.oversight__spend disable trigger user; "
+            "delete from staging.oversight__spend; "
+            "alter table staging.oversight__spend enable trigger user"
+        )
+        lost = books.dbt_run("test", "--select", check)
+        assert not lost.success, "an empty raw table that nobody retired is a fault"
+        books.rows(
+            "insert into metadata.retired (table_name, key_column, reason, before, rows, file, "
+            "bytes, sha256, deleted_at) values ('staging.oversight__spend', 'row_id', "
+            f"'closed_day', '{CLOSED}', 1, 'f', 0, '', now())"
+        )
+        result = books.dbt_run("test", "--select", check)
+        assert result.success, result.output
 
     def test_the_tests_of_the_project_hold(self, books: Books) -> None:
         disturb(books)

@@ -125,6 +125,7 @@ class TestJson:
                 "read": 2,
                 "accepted": 1,
                 "rejected": 1,
+                "closed": 0,
                 "unchanged": 0,
                 "undeclared_columns": [],
             }
