@@ -14,6 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -34,6 +35,8 @@ _LEFT_SECONDS = 60
 """A folder is made a moment before it is locked."""
 _READ = ("models", "macros", "seeds", "snapshots", "tests/generic", "tests/parity",
          "tests/integrity")  # fmt: skip
+_PASSED_OVER = (".", "#", "~")
+"""How names begin that dbt does not read: an editor's locks and copies."""
 
 log = structlog.get_logger()
 
@@ -168,20 +171,27 @@ def _own_folder() -> tuple[Path, IO[bytes]]:
 
 def fingerprint(project_dir: Path) -> Fingerprint:
     """What tells whether anything that dbt reads has changed, without reading it."""
-    found = []
+    found: list[tuple[str, int, int, int]] = []
     waiting = [str(project_dir / name) for name in _READ]
     for name in ("dbt_project.yml", "profiles.yml"):
-        state = (project_dir / name).stat()
-        found.append((name, state.st_mtime_ns, state.st_size, state.st_ino))
+        found += _state(name, project_dir / name)
     while waiting:
         try:
             entries = list(os.scandir(waiting.pop()))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             continue
         for entry in entries:
             if entry.is_dir():
                 waiting.append(entry.path)
-            else:
-                state = entry.stat()
-                found.append((entry.path, state.st_mtime_ns, state.st_size, state.st_ino))
+            elif not entry.name.startswith(_PASSED_OVER):
+                found += _state(entry.path, Path(entry.path))
     return tuple(sorted(found))
+
+
+def _state(name: str, path: Path) -> Fingerprint:
+    """One entry, also for a link to nothing; none for what goes in the middle of a checkout."""
+    for follow in (True, False):
+        with suppress(FileNotFoundError):
+            state = path.stat(follow_symlinks=follow)
+            return ((name, state.st_mtime_ns, state.st_size, state.st_ino),)
+    return ()

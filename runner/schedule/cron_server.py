@@ -41,6 +41,8 @@ class CronEntry:
 
     job_id: int
     name: str
+    label: str
+    """What its name says of its job."""
     held: Wanted
     user: str
     is_own: bool
@@ -57,8 +59,14 @@ def entry_name(database_name: str, job: str) -> str:
 
 
 def entry_prefix(database_name: str) -> str:
-    """How the names of all entries of one database begin, and no other's."""
-    return f"oversight {_label(database_name, _LABEL_BYTES)} "
+    """How the names of all entries of one database begin, and no other's.
+
+    A name that holds a space or a quote is quoted, so that `a b` does not begin as `a` does.
+    """
+    if " " not in database_name and '"' not in database_name:
+        return f"oversight {_label(database_name, _LABEL_BYTES)} "
+    escaped = database_name.replace('"', '""')
+    return f'oversight "{_label(escaped, _LABEL_BYTES - 2)}" '
 
 
 def _label(text: str, most: int) -> str:
@@ -131,6 +139,7 @@ class CronServer:
                 CronEntry(
                     job_id=row[0],
                     name=row[1],
+                    label=row[1][len(self.prefix) :],
                     held=Wanted(cadence=row[2], command=row[3], database=row[4]),
                     user=row[5],
                     is_own=row[6],

@@ -126,7 +126,7 @@ def job_of(entry: CronEntry) -> str:
     """The job that an entry asks for, else what its name says."""
     if entry.held.command.startswith(_REQUEST):
         return entry.held.command[len(_REQUEST) + 1 : -2].replace("''", "'")
-    return entry.name.split(" ", 2)[2]
+    return entry.label
 
 
 def is_right(wanted: Wanted, entry: CronEntry) -> bool:

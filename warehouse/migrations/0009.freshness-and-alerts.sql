@@ -169,12 +169,17 @@ select j.job_name, j.kind, count(*) as slots, min(s.slot) as overdue_since, l.la
 from metadata.jobs as j
 left join metadata.declared_marts as d on d.mart = j.job_name
 cross join lateral (
-    select max(scheduled_for) as last_slot from metadata.refresh_log where job_name = j.job_name
+    -- A clock that was once ahead, or a request, may have left a slot that is still to come.
+    select max(scheduled_for) as last_slot
+    from metadata.refresh_log
+    where job_name = j.job_name and scheduled_for <= now()
 ) as l
 cross join metadata.cron_slots(
     j.cadence,
-    -- All since the newest that was logged, and gaps of the last day.
-    greatest(j.since, now() - interval '30 days', least(l.last_slot, now() - interval '1 day')),
+    -- All since the newest that was logged, or ever, and gaps of the last day.
+    greatest(
+        j.since, now() - interval '30 days', least(coalesce(l.last_slot, j.since), now() - interval '1 day')
+    ),
     now() - greatest(interval '1 minute', least(interval '1 hour', make_interval(secs => coalesce(d.sla_seconds, 3600))))
 ) as s (slot)
 where s.slot > j.since and not exists (
@@ -188,11 +193,12 @@ create index on metadata.batches (engine, batch_id desc);
 
 create view metadata.alert_conditions with (security_invoker = true) as
 with ended as (
+    -- A run that was cancelled says nothing of success, so it cures no failure.
     select r.*
     from metadata.jobs as j
     cross join lateral (
         select l.* from metadata.refresh_log as l
-        where l.job_name = j.job_name and l.status in ('success', 'failed', 'abandoned', 'cancelled')
+        where l.job_name = j.job_name and l.status in ('success', 'failed', 'abandoned')
         order by l.started_at desc, l.run_id desc limit 1
     ) as r
     union all
@@ -202,7 +208,7 @@ with ended as (
         from metadata.refresh_log as l
         where
             l.started_at > now() - interval '1 day' and l.epoch is not null
-            and l.status in ('success', 'failed', 'abandoned', 'cancelled')
+            and l.status in ('success', 'failed', 'abandoned')
             and not exists (select from metadata.jobs as j where j.job_name = l.job_name)
         order by l.job_name, l.started_at desc, l.run_id desc
     )

@@ -49,7 +49,9 @@ begin
         return null;
     end if;
     -- One run makes up for all slots that nobody took or asked for; each of those has its row all the same.
-    select max(scheduled_for) into last_slot from metadata.refresh_log where job_name = job.job_name;
+    select max(scheduled_for) into last_slot
+    from metadata.refresh_log
+    where job_name = job.job_name and scheduled_for <= now();
     update metadata.job_requests as r
     set status = 'cancelled', finished_at = clock_timestamp(), error_message = 'no runner took it before the next slot'
     where

@@ -90,7 +90,7 @@ class TestConditions:
         ((text,),) = watched.run("select text from metadata.alert_conditions")
         assert "division by zero" in text
 
-    @pytest.mark.parametrize("status", ["running", "missed", "skipped_overlap"])
+    @pytest.mark.parametrize("status", ["running", "missed", "skipped_overlap", "cancelled"])
     def test_what_says_nothing_of_success_cures_nothing(
         self, watched: ApiWarehouse, status: str
     ) -> None:

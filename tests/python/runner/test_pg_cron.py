@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import select
@@ -102,13 +103,16 @@ class TestCronLines:
 class TestNames:
     def test_one_database_is_never_taken_for_another(self) -> None:
         assert entry_name("shop", "daily") == "oversight shop daily"
-        assert not entry_name("shop_2", "daily").startswith(entry_prefix("shop"))
+        names = ("shop", "shop_2", "shop two", '"shop', '"shop"', 'shop" two', "s" * 40, "s " * 20)
+        for one, other in itertools.permutations(names, 2):
+            assert not entry_name(one, "daily").startswith(entry_prefix(other)), (one, other)
 
     def test_long_names_stay_apart_within_what_pg_cron_keeps(self) -> None:
         long = "x" * 62
         names = {entry_name(long + a, long + b) for a in "12" for b in "12"}
         assert len(names) == 4
         assert all(len(name.encode()) <= 63 for name in names)
+        assert len(entry_name('"' * 62, long).encode()) <= 63
 
 
 class TestRequestDue:
@@ -210,6 +214,22 @@ class TestRequestDue:
             5 + late: "success",
             **dict.fromkeys((minutes for minutes in range(1, 4 + late)), "missed"),
         }
+
+    def test_a_slot_in_the_future_hides_none_that_was_missed(self, due: Settings) -> None:
+        rows(
+            due,
+            "update metadata.jobs set since = date_trunc('minute', now()) - interval '6 minutes'",
+        )
+        rows(
+            due,
+            "insert into metadata.refresh_log (job_name, scheduled_for, status, finished_at) "
+            "values ('daily_metrics', now() + interval '10 years', 'success', now())",
+        )
+        rows(due, "select metadata.request_due('daily_metrics')")
+        ((missed,),) = rows(
+            due, "select count(*) from metadata.refresh_log where status = 'missed'"
+        )
+        assert missed in (5, 6)
 
     def test_old_requests_are_forgotten_and_others_kept(self, due: Settings) -> None:
         rows(

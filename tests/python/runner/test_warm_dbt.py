@@ -14,7 +14,7 @@ import pytest
 from compared import ComparedWarehouse
 from projects import copy_project, edit
 
-from runner.runs.warm_dbt import Dbt, DbtError
+from runner.runs.warm_dbt import Dbt, DbtError, fingerprint
 from warehouse import dbt as dbt_calls
 from warehouse.settings import Settings
 
@@ -122,6 +122,35 @@ def test_a_changed_project_and_no_other_is_parsed_again(project: Settings) -> No
         second = made.start(["ls", "--select", "stg_new"], run_id=None).wait(60)
         assert second is not None
         assert "oversight.staging.stg_new" in second.output
+
+
+def test_a_link_to_nothing_is_no_error_and_an_editors_lock_no_change(tmp_path: Path) -> None:
+    folder = copy_project(tmp_path / "project")
+    before = fingerprint(folder)
+    (folder / "models" / "reporting" / ".#daily_metrics.sql").symlink_to("me@here.4711:1763")
+    assert fingerprint(folder) == before
+    (folder / "models" / "reporting" / "lost.sql").symlink_to("nowhere.sql")
+    assert len(fingerprint(folder)) == len(before) + 1
+
+
+def test_a_file_that_goes_while_it_is_looked_at_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = copy_project(tmp_path / "project")
+    gone = folder / "models" / "reporting" / "daily_metrics.sql"
+    before = fingerprint(folder)
+    scan = os.scandir
+
+    def checked_out_meanwhile(path: str) -> list[os.DirEntry[str]]:
+        found = list(scan(path))
+        if str(gone) in [entry.path for entry in found]:
+            gone.unlink()
+        return found
+
+    monkeypatch.setattr(os, "scandir", checked_out_meanwhile)
+    left = fingerprint(folder)
+    assert not gone.exists()
+    assert set(before) - set(left) == {state for state in before if state[0] == str(gone)}
 
 
 def test_a_project_that_no_longer_parses_keeps_its_last_good_state(project: Settings) -> None:

@@ -290,6 +290,23 @@ class TestOverdue:
         (now,) = moment.one("select now()")
         assert now - timedelta(minutes=30) <= since < now - timedelta(minutes=29)
 
+    def test_a_job_that_never_ran_stays_overdue_however_long_ago_its_slot_was(
+        self, moment: Moment
+    ) -> None:
+        (cadence,) = moment.one(
+            "select to_char(now() at time zone 'UTC' - interval '3 days', 'MI HH24 DD MM *')"
+        )
+        moment.job("rare", cadence, "10 days")
+        assert [row[:2] for row in moment.run(self.OVERDUE)] == [("rare", 1)]
+
+    def test_a_slot_in_the_future_silences_nothing(self, moment: Moment) -> None:
+        moment.job("daily_metrics", "0 * * * *", "5 days")
+        moment.log("4 days", "4 days", "4 days")
+        (before,) = moment.run(self.OVERDUE)
+        assert before[1] > 90
+        moment.log("-10 years", "1 hour", "1 hour")
+        assert moment.run(self.OVERDUE) == [before]
+
     def test_within_the_grace_and_before_since_nothing_is(self, moment: Moment) -> None:
         moment.job("daily_metrics", "* * * * *", "14 minutes")
         moment.job("nightly", "* * * * *", "59 minutes")
