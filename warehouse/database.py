@@ -17,6 +17,8 @@ _KEEPALIVE: dict[str, Any] = {
     "keepalives_idle": 30,
     "keepalives_interval": 10,
     "keepalives_count": 3,
+    # Keepalives don't fire while sent data is unacknowledged; milliseconds.
+    "tcp_user_timeout": 30_000,
 }
 
 

@@ -33,21 +33,38 @@ _TEXT = re.compile(
     r"|connection not open|SSL connection has been closed|could not receive data from server",
     re.IGNORECASE,
 )
+# A login or a database that is not there stays away until a person mends it: SQLSTATE 28 and 3D.
+# Only text says so when the connection never was made.
+_REFUSED_CODE = re.compile(r"^(28|3D)")
+_REFUSED = re.compile(
+    r"authentication failed for user|no password supplied|no pg_hba\.conf entry"
+    r"|pg_hba\.conf rejects connection|(database|role) \".*\" does not exist"
+    r"|is not permitted to log in",
+    re.IGNORECASE,
+)
 
 
 def is_transient(error: BaseException) -> bool:
     """Whether the same work may go well a moment later: connection, serialization or a lock."""
-    if isinstance(error, (DatabaseUnreachableError, psycopg2.InterfaceError, *_BUSY)):
+    if isinstance(error, DatabaseUnreachableError):
+        return not (_is_refused(error) or _is_refused(error.__cause__))
+    if isinstance(error, (psycopg2.InterfaceError, *_BUSY)):
         return True
     if not isinstance(error, psycopg2.OperationalError):
         return False
     # psycopg2 gives a connection that broke no code at all.
-    return error.pgcode is None or bool(_AWAY.match(error.pgcode))
+    return not _is_refused(error) if error.pgcode is None else bool(_AWAY.match(error.pgcode))
 
 
 def is_transient_message(text: str) -> bool:
     """The same for the text of an error, which is all that dbt gives."""
-    return bool(_TEXT.search(text))
+    return bool(_TEXT.search(text)) and not _REFUSED.search(text)
+
+
+def _is_refused(error: BaseException | None) -> bool:
+    """Whether the server turned the login away, or has no such database."""
+    code = getattr(error, "pgcode", None)
+    return bool(_REFUSED_CODE.match(code) if code else _REFUSED.search(str(error)))
 
 
 def retrying(
