@@ -83,7 +83,7 @@ def read_catalogue(project_dir: Path) -> Catalogue:
         marts += models.marts()
         problems += models.problems
     _refuse(problems)
-    _refuse(check_together(project_dir, files, tables, marts))
+    _refuse(check_together(project_dir, files, tables, marts, feeds))
     return Catalogue(
         sources=tuple(sorted(tables, key=lambda table: (table.engine, table.name))),
         feeds=tuple(sorted(feeds, key=lambda feed: feed.model)),

@@ -10,7 +10,7 @@ from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
-from warehouse.declared import Mart, SourceTable
+from warehouse.declared import Feed, Mart, SourceTable
 from warehouse.declared_sources import is_zone
 from warehouse.durations import cadence_problem
 from warehouse.yaml_files import Key, Problem, YamlFile
@@ -25,10 +25,12 @@ def check_together(
     files: Sequence[YamlFile],
     tables: Sequence[SourceTable],
     marts: Sequence[Mart],
+    feeds: Sequence[Feed],
 ) -> Iterator[Problem]:
     """Every problem between declarations that are well-formed by themselves."""
     yield from _check_scopes(tables, marts, files)
     yield from _check_keys(project_dir, files, marts)
+    yield from _check_closed_days(files, tables, feeds)
     yield from _check_seeds(files)
     yield from _check_unique([f"{table.engine}.{table.name}" for table in tables], "source table")
     yield from _check_unique([mart.name for mart in marts], "mart")
@@ -173,6 +175,25 @@ def _check_keys(
                     " fact's `keys`, derive it in the mart's `keys`, or use `refresh: full`"
                 )
                 yield file.problem([*path, "config", "meta", "mart"], message, key="refresh")
+
+
+def _check_closed_days(
+    files: Sequence[YamlFile], tables: Sequence[SourceTable], feeds: Sequence[Feed]
+) -> Iterator[Problem]:
+    """A fact knows its closed days by its key `day`; without it a full refresh would lose them."""
+    retired = {(table.engine, table.name) for table in tables if table.may_retire_closed_days}
+    for file, path, model in _models(files, "curated"):
+        fact = _meta(model).get("fact")
+        if fact is None or "day" in fact["keys"]:
+            continue
+        for feed in feeds:
+            if feed.name == fact["feed"] and (feed.engine, feed.records_from) in retired:
+                message = (
+                    f"`day` must be among the keys, since closed days of {feed.engine}."
+                    f"{feed.records_from} are retired and a full refresh would lose them"
+                )
+                at = (*path, "config", "meta", "fact")
+                yield file.problem(at, message, key="keys")
 
 
 def _check_seeds(files: Sequence[YamlFile]) -> Iterator[Problem]:

@@ -12,7 +12,8 @@ from pathlib import Path
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.sql import SQL, Identifier
 
-from runner.upkeep.dump_file import sha256_of
+from runner.upkeep.dump_file import sha256_of, sync_folder
+from runner.upkeep.kept import private_folder
 from warehouse.errors import OversightError
 from warehouse.settings import Settings
 
@@ -38,9 +39,13 @@ class Export:
 def archive_dir(settings: Settings) -> Path:
     """Where exports lie; made readable by its owner alone."""
     folder = settings.home / "archive"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    folder.chmod(0o700)
-    return folder
+    try:
+        return private_folder(folder)
+    except OSError as error:
+        raise RetentionError(
+            f"can't export to {folder} ({error}), nothing was deleted; make it a folder of the "
+            "user that runs Oversight, or set OVERSIGHT_HOME to another"
+        ) from error
 
 
 def export_rows(cursor: Cursor, table: str, key: str, picked: str, file: Path) -> Export:
@@ -67,6 +72,7 @@ def export_rows(cursor: Cursor, table: str, key: str, picked: str, file: Path) -
             file=file, rows=rows, bytes=partial.stat().st_size, sha256=sha256_of(partial)
         )
         partial.rename(file)
+        sync_folder(file.parent)
     except OSError as error:
         raise RetentionError(
             f"can't export {table} to {file.parent}: {error}; nothing was deleted, make room there "

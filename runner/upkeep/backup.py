@@ -22,14 +22,8 @@ from psycopg2.extensions import cursor as Cursor
 from psycopg2.sql import SQL, Identifier, Literal
 
 from runner.upkeep.contents import Contents, set_session, table_content, table_names
-from runner.upkeep.dump_file import (
-    Manifest,
-    check_file,
-    manifest_path,
-    read_manifest,
-    sha256_of,
-    write_manifest,
-)
+from runner.upkeep.dump_file import Manifest, check_file, read_manifest, sha256_of, write_manifest
+from runner.upkeep.kept import instance_mark, private_folder, rotate
 from runner.upkeep.programs import (
     BackupError,
     CheckedRun,
@@ -43,7 +37,6 @@ from runner.upkeep.replay import look_at, replay
 from warehouse import database
 from warehouse.settings import Settings
 
-KEPT = 7
 _LOCK = "select pg_try_advisory_lock(hashtextextended('oversight backup', 0))"
 _LOCK_TIMEOUT = "60s"
 _ATTEMPTS = 5
@@ -72,31 +65,36 @@ def back_up(
 ) -> Backup:
     """Dump, prove, and keep the newest seven; BackupError when any of it fails.
 
-    A file that could not be proved stays until a later backup is; a partial one never does.
+    A file that could not be proved stays until there is a newer one; a partial one never does.
     """
     watch = Watch(run=run, progress=progress)
-    folder = backup_dir(settings)
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    folder.chmod(0o700)
+    try:
+        folder = private_folder(backup_dir(settings))
+    except OSError as error:
+        raise BackupError(
+            f"no backup was taken: can't write to {backup_dir(settings)} ({error}); make it a "
+            "folder of the user that runs Oversight, or set OVERSIGHT_HOME to another"
+        ) from error
     connection = database.connect(settings, autocommit=True, application_name="oversight backup")
     try:
         with connection.cursor() as cursor:
             cursor.execute(_LOCK)
             if cursor.fetchone() != (True,):
                 raise BackupError("another backup of this database is running; wait for it")
-            proof = _proof_name(cursor)
-            _clear_leftovers(cursor, folder, proof)
+            proof, mark = _proof_name(cursor), instance_mark(cursor)
+            _clear_leftovers(cursor, folder, proof, mark)
             taken_at = datetime.now(timezone.utc)
-            file = folder / f"oversight-{taken_at:%Y%m%dT%H%M%S%fZ}.dump"
+            file = folder / f"oversight-{mark}-{taken_at:%Y%m%dT%H%M%S%fZ}.dump"
             backup_id = _open(cursor, file)
             try:
                 done = _take_and_prove(settings, connection, file, taken_at, proof, watch)
             except BaseException as error:
                 _close(cursor, backup_id, error=str(error) or "it was interrupted")
                 log.error("backup", file=str(file), error=str(error))
+                rotate(folder, mark)
                 raise
             _close(cursor, backup_id, done=done)
-            _rotate(folder)
+            rotate(folder, mark)
     finally:
         connection.close()
     if run is not None:
@@ -113,6 +111,7 @@ def _take_and_prove(
     proof: str,
     watch: Watch,
 ) -> Backup:
+    _check_login(connection)
     programs = programs_for(connection)
     partial = file.with_name(f"{file.name}.partial")
     try:
@@ -237,6 +236,21 @@ def _prove(
             _drop(cursor, proof)
 
 
+def _check_login(connection: Connection) -> None:
+    """Say before the dump what would only show in the proof."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "select rolname, rolcreatedb or rolsuper from pg_roles where rolname = current_user"
+        )
+        name, may_create = cursor.fetchone() or ("", False)
+    if not may_create:
+        raise BackupError(
+            f"no backup was taken: the login {name} may not create the database in which a backup "
+            f'is proved; have an administrator run `alter role "{name}" createdb`, then run '
+            "`oversight db backup` again"
+        )
+
+
 def _proof_name(cursor: Cursor) -> str:
     """The same for every backup of this database, so that a leftover is found."""
     cursor.execute("select oid from pg_database where datname = current_database()")
@@ -248,13 +262,13 @@ def _drop(cursor: Cursor, proof: str) -> None:
     cursor.execute(SQL("drop database if exists {} with (force)").format(Identifier(proof)))
 
 
-def _clear_leftovers(cursor: Cursor, folder: Path, proof: str) -> None:
+def _clear_leftovers(cursor: Cursor, folder: Path, proof: str, mark: str) -> None:
     """What a killed backup left: its database, its partial files, its open row."""
     cursor.execute("select from pg_database where datname = %s", (proof,))
     if cursor.fetchone() is not None:
         log.warning("dropping what a killed backup left", database=proof)
         _drop(cursor, proof)
-    for path in folder.glob("*.partial"):
+    for path in folder.glob(f"oversight-{mark}-*.partial"):
         path.unlink(missing_ok=True)
     cursor.execute(
         "update metadata.backups set error = 'it was interrupted' "
@@ -279,20 +293,3 @@ def _close(
         "proved_at = case when %s::text is null then clock_timestamp() end where backup_id = %s",
         (error, *held, error, backup_id),
     )
-
-
-def _rotate(folder: Path) -> None:
-    """Keep the newest seven that are proved; what was never proved goes once a newer one is."""
-    files = sorted(folder.glob("oversight-*.dump"), reverse=True)
-    proved = [file for file in files if _is_proved(file)]
-    for file in set(files) - set(proved[:KEPT]):
-        file.unlink(missing_ok=True)
-        manifest_path(file).unlink(missing_ok=True)
-
-
-def _is_proved(file: Path) -> bool:
-    try:
-        manifest = read_manifest(file)
-    except BackupError:
-        return False
-    return manifest is not None and manifest.proved_at is not None

@@ -20,6 +20,11 @@ from warehouse.errors import OversightError, ServerError
 from warehouse.settings import Settings
 
 _LAST_LINES = 5
+# They change what a session reads and writes. Those of addresses, passwords and TLS stay: psycopg2
+# heeds them too, and the programs have to reach the same server in the same way.
+_CHANGING = frozenset(
+    {"PGOPTIONS", "PGTZ", "PGDATESTYLE", "PGCLIENTENCODING", "PGGEQO", "PGAPPNAME"}
+)
 
 
 class BackupError(OversightError):
@@ -133,7 +138,7 @@ def address(settings: Settings, name: str | None = None) -> tuple[str, dict[str,
     password = parts.pop("password", None)
     if name is not None:
         parts["dbname"] = name
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("PG")}
+    environment = {key: value for key, value in os.environ.items() if key not in _CHANGING}
     environment["PGTZ"] = "UTC"
     if password:
         environment["PGPASSWORD"] = str(password)

@@ -23,6 +23,7 @@ from runner.upkeep.replay import look_at, replay
 from warehouse import database, migrate
 from warehouse.settings import Settings
 
+_LEADING_SECONDS = 15
 _SCHEMA_MIGRATIONS = "metadata._yoyo_migration"
 
 log = structlog.get_logger("oversight.restore")
@@ -56,6 +57,7 @@ def restore(
     connection = database.connect(settings, autocommit=True, application_name="oversight restore")
     try:
         _check_version(connection, file, listing)
+        _check_leader(connection)
         programs = programs_for(connection, least=listing.program)
         with connection.cursor() as cursor:
             if _is_filled(cursor):
@@ -102,6 +104,26 @@ def _check_version(connection: Connection, file: Path, listing: Listing) -> None
         raise BackupError(
             f"{file} comes from PostgreSQL {listing.server} and this server is {major}: a backup "
             f"goes to the same version or a newer one; use a server of {listing.server} or newer"
+        )
+
+
+def _check_leader(connection: Connection) -> None:
+    """A runner that leads would go on writing, and hold tables that are to be replaced."""
+    with connection.cursor() as cursor:
+        cursor.execute("select to_regclass('metadata.leadership') is not null")
+        if cursor.fetchone() != (True,):
+            return
+        cursor.execute(
+            "select runner, to_char(heartbeat_at at time zone 'UTC', 'HH24:MI:SS') "
+            "from metadata.leadership where heartbeat_at > now() - make_interval(secs => %s)",
+            (_LEADING_SECONDS,),
+        )
+        leader = cursor.fetchone()
+    if leader is not None:
+        raise BackupError(
+            f"the runner {leader[0]} leads this warehouse (last sign at {leader[1]} UTC), and "
+            f"nothing was changed; stop `oversight schedule` and `oversight up`, wait "
+            f"{_LEADING_SECONDS} seconds, and restore again"
         )
 
 

@@ -22,6 +22,7 @@ from psycopg2.sql import SQL
 
 from runner.upkeep.archive import RetentionError, archive_dir, export_rows, verify
 from runner.upkeep.dump_file import sha256_of
+from runner.upkeep.kept import instance_mark
 from runner.upkeep.programs import CheckedRun
 from runner.upkeep.retirable import HeldBack, Reason, Rule, held_back, rules
 from warehouse import database
@@ -65,15 +66,16 @@ def retire(
     try:
         with _locked(connection) as cursor:
             done: list[Retired] = []
-            if not dry_run:
-                for path in archive_dir(settings).glob("*.partial"):
-                    path.unlink(missing_ok=True)
-                done += _delete_left_behind(connection, settings, run)
             catalogue = deployed(connection)
             found = rules(cursor, catalogue, datetime.now(timezone.utc))
             for holder in held_back(cursor, catalogue):
                 log.warning("rows held back", model=holder.model, batches=holder.batches)
+            mark = instance_mark(cursor)
             connection.commit()
+            if not dry_run:
+                for path in archive_dir(settings).glob(f"*-{mark}-*.partial"):
+                    path.unlink(missing_ok=True)
+                done += _delete_left_behind(connection, settings, found, run)
             for _, group in groupby(found, key=lambda rule: rule.group):
                 if run is not None:
                     run.check()
@@ -174,7 +176,7 @@ def _export_each(
         if cursor.fetchone() != (True,):
             continue
         moment = f"{datetime.now(timezone.utc):%Y%m%dT%H%M%S%fZ}"
-        file = folder / f"{rule.table}-{rule.reason}-{moment}.jsonl.gz"
+        file = folder / f"{rule.table}-{rule.reason}-{instance_mark(cursor)}-{moment}.jsonl.gz"
         export = export_rows(cursor, rule.table, rule.key, name, file)
         cursor.execute(
             "insert into metadata.retired "
@@ -197,11 +199,11 @@ def _export_each(
 
 
 def _delete_left_behind(
-    connection: Connection, settings: Settings, run: CheckedRun | None
+    connection: Connection, settings: Settings, found: Sequence[Rule], run: CheckedRun | None
 ) -> list[Retired]:
     """What can't be deleted as it was exported is forgotten, and picked anew."""
     done: list[Retired] = []
-    for _, items in groupby(_left_behind(connection, settings), key=lambda item: item.group):
+    for _, items in groupby(_left_behind(connection, settings, found), key=lambda item: item.group):
         group = list(items)
         try:
             done += _delete(connection, group, run)
@@ -215,8 +217,11 @@ def _delete_left_behind(
     return done
 
 
-def _left_behind(connection: Connection, settings: Settings) -> list[_Pending]:
-    """Exports of a run that died before it deleted; those that are not whole are forgotten.
+def _left_behind(
+    connection: Connection, settings: Settings, found: Sequence[Rule]
+) -> list[_Pending]:
+    """Exports of a run that died before it deleted; those that are not whole, or that nothing
+    declares any more, are forgotten.
 
     All of a table or none: where one export of a group is lost, its others are made again too.
     """
@@ -236,13 +241,21 @@ def _left_behind(connection: Connection, settings: Settings) -> list[_Pending]:
             groups.setdefault(group, []).append(
                 _Pending(retired_id=retired_id, group=group, retired=retired)
             )
-            if not _is_whole(file, key, rows, sha256):
+            is_declared = any(_covers(rule, retired) for rule in found)
+            if not is_declared or not _is_whole(file, key, rows, sha256):
                 lost.add(group)
         for group in lost:
             numbers = [item.retired_id for item in groups.pop(group)]
-            log.warning("exports of a run that died are not whole", group=group)
+            log.warning("exports of a run that died are not whole or not declared", group=group)
             cursor.execute("delete from metadata.retired where retired_id = any(%s)", (numbers,))
-    return [item for found in groups.values() for item in found]
+    return [item for kept in groups.values() for item in kept]
+
+
+def _covers(rule: Rule, retired: Retired) -> bool:
+    """Whether the rule of today lets all of an export go."""
+    return (rule.table, rule.reason) == (retired.table, retired.reason) and (
+        datetime.fromisoformat(rule.before) >= datetime.fromisoformat(retired.before)
+    )
 
 
 def _is_whole(file: Path, key: str, rows: int, sha256: str) -> bool:

@@ -5,6 +5,7 @@ Each fault is put into a process of its own, and each test proves that it landed
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -13,11 +14,13 @@ import time
 from pathlib import Path
 
 import pytest
-from raw_history import RUNS, SUPERSEDED, TABLE, count, execute, fill
+from raw_history import DAY, RUNS, SUPERSEDED, TABLE, count, execute, fill
 
 from clusters import PROJECT_DIR
 from runner.upkeep.backup import back_up, backup_dir
 from runner.upkeep.retention import retire
+from warehouse import database
+from warehouse.catalogue import _store, read_catalogue
 from warehouse.settings import Settings
 
 _PATIENCE_SECONDS = 60
@@ -165,6 +168,26 @@ def test_an_export_that_is_damaged_meanwhile_is_made_again(filled: Settings) -> 
     (done,) = (item for item in retire(filled) if item.table == TABLE)
     assert done.file != file
     assert done.rows == SUPERSEDED == before - count(filled)
+
+
+@pytest.mark.parametrize("kept", [None, 120 * DAY], ids=["no rule", "kept for longer"])
+def test_an_export_that_nothing_declares_any_more_is_not_deleted(
+    filled: Settings, kept: int | None
+) -> None:
+    kill_at(filled, RETIRE, BETWEEN)
+    before = sizes(filled)
+    catalogue = read_catalogue(filled.project_dir)
+    sources = tuple(
+        dataclasses.replace(source, superseded_kept_seconds=kept) for source in catalogue.sources
+    )
+    connection = database.connect(filled, role="oversight_owner")
+    with connection:
+        _store(connection, dataclasses.replace(catalogue, retention={}, sources=sources))
+    connection.close()
+    assert count(filled, "metadata.retired") > 0, "the fault did not land"
+    assert retire(filled) == []
+    assert sizes(filled) == before
+    assert count(filled, "metadata.retired") == 0
 
 
 def test_an_export_whose_rows_are_mentioned_meanwhile_is_made_again(filled: Settings) -> None:

@@ -21,7 +21,7 @@ from runner.upkeep import backup as backups
 from runner.upkeep.backup import back_up, backup_dir
 from runner.upkeep.contents import Contents, set_session, table_content, table_names
 from runner.upkeep.dump_file import read_manifest, write_manifest
-from runner.upkeep.programs import BackupError
+from runner.upkeep.programs import BackupError, address
 from runner.upkeep.restore import restore
 from runner.upkeep.retention import retire
 from warehouse import database, migrate
@@ -79,6 +79,11 @@ def at_home(settings: Settings, home: Path) -> Settings:
     return dataclasses.replace(settings, home=home)
 
 
+def stem(file: Path) -> str:
+    """What the names of all backups of one warehouse begin with."""
+    return file.name.rpartition("-")[0]
+
+
 def yes(_where: str) -> bool:
     return True
 
@@ -130,7 +135,7 @@ class TestTaking:
         manifest = read_manifest(first.file)
         assert manifest is not None
         for day in range(10, 18):
-            name = f"oversight-202501{day}T000000000000Z.dump"
+            name = f"{stem(first.file)}-202501{day}T000000000000Z.dump"
             (first.file.parent / name).write_bytes(b"x")
             is_proved = day != 17
             write_manifest(
@@ -140,8 +145,62 @@ class TestTaking:
         last = back_up(filled18)
         kept = sorted(path.name for path in backup_dir(filled18).glob("*.dump"))
         assert kept[-2:] == [first.file.name, last.file.name]
-        assert [name[10:18] for name in kept[:-2]] == [f"202501{day}" for day in range(12, 17)]
+        assert [name[-27:-19] for name in kept[:-2]] == [f"202501{day}" for day in range(12, 17)]
         assert len(list(backup_dir(filled18).iterdir())) == 14
+
+    def test_two_warehouses_with_one_home_leave_each_others_files(
+        self, filled18: Settings, server18: Cluster
+    ) -> None:
+        mine = back_up(filled18).file
+        partial = mine.with_name(f"{mine.name}.partial")
+        partial.write_bytes(b"being written")
+        other = at_home(server18.migrated_database(), filled18.home)
+        theirs = [back_up(other).file for _ in range(8)]
+        assert mine.is_file()
+        assert partial.is_file()
+        assert [file.is_file() for file in theirs] == [False] + [True] * 7
+        back_up(filled18)
+        assert not partial.exists(), "its own left-over goes"
+        assert all(file.is_file() for file in theirs[1:])
+
+    def test_backups_that_are_not_proved_do_not_pile_up(
+        self, filled18: Settings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        proved = back_up(filled18)
+
+        def fail(*_arguments: object, **_options: object) -> None:
+            raise BackupError("no proof")
+
+        monkeypatch.setattr(backups, "replay", fail)
+        for _ in range(3):
+            with pytest.raises(BackupError, match="no proof"):
+                back_up(filled18)
+        files = sorted(path.name for path in backup_dir(filled18).glob("*.dump"))
+        newest = execute(filled18, "select file from metadata.backups order by backup_id desc")
+        assert files == [proved.file.name, newest[0][0]]
+
+    def test_a_login_that_may_not_create_databases_is_told_before_the_dump(
+        self, filled18: Settings, server18: Cluster, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(backups, "Child", None)
+        execute(filled18, "create role poor login; grant oversight_owner to poor")
+        name = Cluster.name_of(filled18)
+        poor = at_home(server18.settings_for(name, "poor"), filled18.home)
+        execute(filled18, "alter role poor inherit; grant pg_read_all_data to poor; "
+                          "create policy poor on metadata.instance to poor using (true); "
+                          "create policy poor on metadata.backups to poor using (true); "
+                          "grant all on metadata.backups to poor")  # fmt: skip
+        with pytest.raises(
+            BackupError, match=r'the login poor may not.*alter role "poor" createdb'
+        ):
+            back_up(poor)
+        assert list(backup_dir(poor).iterdir()) == []
+        execute(filled18, "drop owned by poor; drop role poor")
+
+    def test_a_home_that_is_no_folder_is_named(self, filled18: Settings, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("")
+        with pytest.raises(BackupError, match=r"can't write to .*file/backups.*OVERSIGHT_HOME"):
+            back_up(at_home(filled18, tmp_path / "file"))
 
     def test_a_proof_that_differs_is_an_error_and_says_where(
         self, filled18: Settings, monkeypatch: pytest.MonkeyPatch
@@ -204,7 +263,35 @@ class TestTaking:
         connection.close()
 
 
+def test_the_programs_get_what_the_login_needs_and_nothing_that_changes_a_session(
+    warehouse: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = {"PGPASSWORD": "p", "PGPASSFILE": "/f", "PGSSLMODE": "require", "PGSSLROOTCERT": "/c"}
+    for name, value in {**kept, "PGOPTIONS": "-c x=y", "PGTZ": "Europe/Berlin"}.items():
+        monkeypatch.setenv(name, value)
+    _, environment = address(warehouse)
+    assert {name: value for name, value in environment.items() if name.startswith("PG")} == {
+        **kept, "PGTZ": "UTC",
+    }  # fmt: skip
+
+
 class TestRestoring:
+    def test_not_while_a_runner_leads(self, filled18: Settings) -> None:
+        done = back_up(filled18)
+        execute(
+            filled18,
+            "update metadata.leadership set runner = 'box:1', heartbeat_at = now() - "
+            "interval '5 seconds'",
+        )
+        before = contents(filled18)
+        with pytest.raises(BackupError, match=r"runner box:1 leads .*stop `oversight schedule`"):
+            restore(filled18, done.file, may_replace=yes)
+        assert contents(filled18) == before
+        execute(
+            filled18, "update metadata.leadership set heartbeat_at = now() - interval '20 seconds'"
+        )
+        restore(filled18, done.file, may_replace=yes)
+
     def test_on_another_server_as_a_plain_login(
         self, filled: Settings, elsewhere: tuple[Cluster, Settings]
     ) -> None:

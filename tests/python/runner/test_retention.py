@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import hashlib
 import json
@@ -306,6 +307,24 @@ class TestGuards:
         )
         migrate.migrate(filled)
         assert len(retire(filled)) == 1
+
+
+class TestFolder:
+    def test_a_home_that_is_no_folder_is_named(self, filled18: Settings, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("")
+        before = count(filled18)
+        with pytest.raises(RetentionError, match=r"can't export to .*file/archive.*OVERSIGHT_HOME"):
+            retire(dataclasses.replace(filled18, home=tmp_path / "file"))
+        assert count(filled18) == before
+
+    def test_another_warehouse_with_the_same_home_keeps_its_files(self, filled18: Settings) -> None:
+        folder = archive.archive_dir(filled18)
+        theirs = (
+            folder / "staging.x-superseded-0123456789ab-20260101T000000000000Z.jsonl.gz.partial"
+        )
+        theirs.write_bytes(b"being written")
+        retire(filled18)
+        assert theirs.is_file()
 
 
 class TestUnapplied:

@@ -81,3 +81,27 @@ def test_a_retention_that_can_not_be_is_named(tmp_path: Path, new: str, says: st
 def test_a_sources_retention_that_can_not_be_is_named(tmp_path: Path, landing: str) -> None:
     with pytest.raises(CatalogueError, match=r"_oversight__sources.yml:\d+: .*retention"):
         declare(tmp_path, landing=landing)
+
+
+@pytest.mark.parametrize("is_retired", [True, False])
+def test_a_fact_without_days_can_not_stand_on_a_source_whose_closed_days_go(
+    tmp_path: Path, is_retired: bool
+) -> None:
+    copied = copy_project(tmp_path)
+    edit(
+        copied,
+        "models/curated/_curated__models.yml",
+        "fact: {feed: spend, keys: [partner_id, campaign_id, day]}",
+        "fact: {feed: spend, keys: [partner_id, campaign_id]}",
+    )
+    if is_retired:
+        edit(
+            copied,
+            "models/staging/oversight/_oversight__sources.yml",
+            "        landing:\n",
+            "        landing:\n          retention: {closed_days: true}\n",
+        )
+    with pytest.raises(CatalogueError) as refused:
+        read_catalogue(copied)
+    says = "`day` must be among the keys, since closed days of oversight.spend are retired"
+    assert (says in str(refused.value)) == is_retired
