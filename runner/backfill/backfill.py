@@ -15,6 +15,7 @@ from datetime import date
 from typing import Protocol
 
 import structlog
+from psycopg2.errors import LockNotAvailable
 
 from runner.backfill import ledger as books
 from runner.backfill.evidence import find_batch, landed, mart_checksums, marts_without
@@ -79,16 +80,16 @@ def run_backfill(
     books.note_run(settings, backfill_id, run.run_id)
     with ExitStack() as stack:
         turn = stack.enter_context(Turn(settings, engine, run_id=run.run_id))
-        if not _wait(settings, backfill_id, run, turn, on_progress):
-            return
-        work = _Work(
-            settings=settings,
-            catalogue=_catalogue(settings),
-            engine=engine,
-            steps=steps or steps_with(stack.enter_context(Dbt(settings))),
-            run=run,
-        )
         try:
+            if not _wait(settings, backfill_id, run, turn, on_progress):
+                return
+            work = _Work(
+                settings=settings,
+                catalogue=_catalogue(settings),
+                engine=engine,
+                steps=steps or steps_with(stack.enter_context(Dbt(settings))),
+                run=run,
+            )
             status = _go_on(work, backfill_id, turn, on_progress)
         except RunCancelled:
             books.cancel_if_asked(settings, backfill_id, run.run_id)
@@ -151,6 +152,14 @@ def _attempt(work: _Work, week: Week) -> int:
     except RunCancelled:
         books.give_back(work.settings, week)
         raise
+    except LockNotAvailable as error:
+        # A landing that takes long is none of the week's fault, so the attempt does not count.
+        books.give_back(work.settings, week)
+        raise BackfillError(
+            f"{label(week.week)}: another landing of {work.engine} takes long, and whether it is "
+            f"this week's can't be seen yet; the runner goes on in a minute, or "
+            f"`oversight backfill resume {week.backfill_id}`"
+        ) from error
     except (DatabaseUnreachableError, TurnLostError):
         # None of the week's fault, and not to be written down now: the next call takes it up.
         raise

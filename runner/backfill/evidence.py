@@ -13,6 +13,7 @@ from runner.backfill.ledger import Week
 from runner.backfill.weeks import window
 from warehouse.declared import Catalogue, Mart
 
+LOCK_TIMEOUT = "30s"
 # Sums of hashes need neither an order nor memory for it; the count tells NULL sums apart.
 _CHECKSUM = """
     md5(count(*) || ':' || coalesce(sum(('x' || md5({line}))::bit(64)::bigint::numeric), 0))
@@ -35,7 +36,7 @@ def find_batch(cursor: Cursor, engine: str, week: Week) -> int | None:
     A landing that a dead process left on its way to commit is waited for, but not one that stands
     still: then psycopg2's LockNotAvailable is raised.
     """
-    cursor.execute("set local lock_timeout = '30s'")
+    cursor.execute("select set_config('lock_timeout', %s, true)", (LOCK_TIMEOUT,))
     cursor.execute(
         "select pg_advisory_xact_lock(hashtextextended('oversight.load.' || %s, 0))", (engine,)
     )
@@ -45,10 +46,10 @@ def find_batch(cursor: Cursor, engine: str, week: Week) -> int | None:
         from metadata.batches as b
         where
             b.engine = %s and b.status = 'landed' and b.batch_id > %s
-            and (b.report ->> 'is_backfill')::boolean
+            and b.window_from = %s and b.window_to = %s
             and not exists (select from metadata.backfill_weeks as w where w.batch_id = b.batch_id)
         """,
-        (engine, week.batches_before),
+        (engine, week.batches_before, *window(week.week)),
     )
     row: Any = cursor.fetchone()
     return None if row["batch_id"] is None else int(row["batch_id"])

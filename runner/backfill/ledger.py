@@ -285,7 +285,7 @@ def cancel_if_asked(settings: Settings, backfill_id: int, run_id: int) -> None:
     with ledger(settings) as cursor:
         cursor.execute(
             "update metadata.backfills set status = 'cancelled', finished_at = clock_timestamp() "
-            "where backfill_id = %s and status = 'running' and exists (select from "
+            "where backfill_id = %s and status in ('pending', 'running') and exists (select from "
             "metadata.refresh_log where run_id = %s and cancel_requested_at is not null)",
             (backfill_id, run_id),
         )

@@ -165,7 +165,7 @@ def revive(connection: Connection) -> list[int]:
     """Ask again for the backfills whose run ended before they did; gives back their ids.
 
     That is so after a process died, was stopped, or lost the database. One whose run failed waits
-    for a minute, since what made it fail may do so again.
+    for a minute, as it may fail again; one that has no run, too, as that may be about to begin.
     """
     with connection.cursor() as cursor:
         cursor.execute(
@@ -178,7 +178,12 @@ def revive(connection: Connection) -> list[int]:
                 r.request_id = b.request_id and r.status <> 'pending'
                 and b.status in ('pending', 'running')
                 and case
-                    when l.run_id is null then r.finished_at is not null
+                    when l.run_id is null
+                        then r.finished_at is not null
+                        or r.requested_at < clock_timestamp() - interval '1 minute'
+                        and 'backfill ' || b.backfill_id not in (
+                            select job_name from metadata.refresh_log where status = 'running'
+                        )
                     when l.status in ('success', 'failed')
                         then l.finished_at < clock_timestamp() - interval '1 minute'
                     else l.status <> 'running'
@@ -240,14 +245,7 @@ def _make(cursor: Cursor, request_id: int, asked: _Range) -> Requested:
         "insert into metadata.backfills "
         "(engine, first_week, last_week, max_weeks, max_attempts, request_id) "
         "values (%s, %s, %s, %s, %s, %s) on conflict (request_id) do nothing returning backfill_id",
-        (
-            asked.engine,
-            asked.weeks[0],
-            asked.weeks[-1],
-            asked.most,
-            MAX_ATTEMPTS,
-            request_id,
-        ),
+        (asked.engine, asked.weeks[0], asked.weeks[-1], asked.most, MAX_ATTEMPTS, request_id),
     )
     is_new = cursor.rowcount == 1
     if not is_new:

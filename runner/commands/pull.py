@@ -14,15 +14,21 @@ if TYPE_CHECKING:
     from runner.pull.fetch import Fetched
 
 
-@click.command(epilog="\b\nExamples:\n  oversight pull\n  oversight pull oversight --json")
+@click.command(
+    epilog="\b\nExamples:\n  oversight pull\n  oversight pull oversight --json\n"
+    "  oversight pull oversight --all"
+)
 @click.argument("engine", required=False)
+@click.option("--all", "is_whole", is_flag=True, help="From the start, not from where it has read.")
 @json_option
-def pull(engine: str | None, as_json: bool) -> None:
+def pull(engine: str | None, is_whole: bool, as_json: bool) -> None:
     """Ask ENGINE, or every engine whose address is set, for what is new, and land it.
 
     How an engine is asked stands in its source's `endpoint`; its address and secret are read from
     the variables that are named there. What comes of one engine is one batch: it lands whole or
-    changes nothing, and the next pull goes on from there. Ends with 1 when an engine failed.
+    changes nothing, and the next pull goes on from there. With --all, and at a new address,
+    ENGINE is asked for everything; what did not change lands as nothing. Ends with 1 when an engine
+    failed.
     """
     import os
 
@@ -56,7 +62,7 @@ def pull(engine: str | None, as_json: bool) -> None:
     for name in engines:
         click.echo(f"asking {name}", err=True)
         try:
-            report = pull_engine(settings, catalogue, name, on_table=on_table)
+            report = pull_engine(settings, catalogue, name, is_whole=is_whole, on_table=on_table)
         except OversightError as error:
             problems.append(str(error))
             continue

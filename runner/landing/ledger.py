@@ -5,10 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass, field
+from datetime import date
 
 from psycopg2.extensions import cursor as Cursor
 
 from runner.landing.tables import FileCount, TableBatch
+
+Window = tuple[date, date]
+"""The first and the last day that a backfill asked for, both included."""
 
 
 @dataclass(kw_only=True)
@@ -35,12 +39,17 @@ class LoadReport:
         return self.status == "landed" and not any(count.rejected for count in self.files)
 
 
-def open_batch(cursor: Cursor, engine: str, status: str, origin: str) -> tuple[int, str]:
-    """Enter a batch from a folder or an address; gives back its number and its time."""
+def open_batch(
+    cursor: Cursor, engine: str, status: str, origin: str, window: Window | None
+) -> tuple[int, str]:
+    """Enter a batch from a folder or an address; gives back its number and its time.
+
+    `window` is what days a backfill asked for, by which it knows the batch again.
+    """
     cursor.execute(
-        "insert into metadata.batches (engine, status, path) values (%s, %s, %s) "
-        "returning batch_id, landed_at::text",
-        (engine, status, origin),
+        "insert into metadata.batches (engine, status, path, window_from, window_to) "
+        "values (%s, %s, %s, %s, %s) returning batch_id, landed_at::text",
+        (engine, status, origin, *(window or (None, None))),
     )
     row = cursor.fetchone()
     assert row is not None

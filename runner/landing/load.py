@@ -15,7 +15,7 @@ from psycopg2.sql import SQL, Identifier
 from runner.landing.closing import reject_closed
 from runner.landing.errors import LandingError
 from runner.landing.extracts import Extract, inspect, match_files
-from runner.landing.ledger import LoadReport, close_batch, open_batch, record_table
+from runner.landing.ledger import LoadReport, Window, close_batch, open_batch, record_table
 from runner.landing.reader import ExtractReader
 from runner.landing.snapshots import land_snapshots, place_in_time
 from runner.landing.tables import (
@@ -48,6 +48,7 @@ class _Load:
     folder: Path
     origin: str
     is_pulled: bool
+    window: Window | None
     allow_void: bool
     progress: Progress
     on_table: OnTable | None
@@ -91,7 +92,7 @@ def load_engine(
     *,
     allow_void: bool = False,
     again: bool = False,
-    is_backfill: bool = False,
+    window: Window | None = None,
     origin: str | None = None,
     on_table: OnTable | None = None,
     progress: Progress = lambda _name, _share: None,
@@ -99,16 +100,17 @@ def load_engine(
     """Land the new files of an engine's folder as one batch.
 
     A file that misfits rejects the batch: the report says why, a row in metadata.batches too, and
-    nothing else changes. `again` also reads files that have landed before. `origin` is the address
-    of the engine where a pull fetched the files.
+    nothing else changes. `again` also reads files that have landed before. With a `window` it is a
+    backfill of those days. `origin` is the address of the engine where a pull fetched the files.
     """
-    report = LoadReport(engine=engine, is_backfill=is_backfill)
+    report = LoadReport(engine=engine, is_backfill=window is not None)
     load = _Load(
         catalogue=catalogue,
         report=report,
         folder=folder,
         origin=origin or str(folder.absolute()),
         is_pulled=origin is not None,
+        window=window,
         allow_void=allow_void,
         progress=progress,
         on_table=on_table,
@@ -136,7 +138,9 @@ def load_engine(
             report.status, report.error = "rejected", str(error)
             report.files, report.voided = [], 0
             with connection, connection.cursor() as cursor:
-                report.batch_id = open_batch(cursor, engine, "rejected", load.origin)[0]
+                report.batch_id = open_batch(cursor, engine, "rejected", load.origin, load.window)[
+                    0
+                ]
                 close_batch(cursor, report)
     except psycopg2.OperationalError as error:
         raise LandingError(
@@ -196,7 +200,9 @@ def _new_extracts(cursor: Cursor, load: _Load, *, again: bool) -> list[Extract]:
 
 def _land(cursor: Cursor, load: _Load, extracts: Sequence[Extract]) -> None:
     report = load.report
-    report.batch_id, landed_at = open_batch(cursor, report.engine, "landed", load.origin)
+    report.batch_id, landed_at = open_batch(
+        cursor, report.engine, "landed", load.origin, load.window
+    )
     with ExtractReader() as reader:
         for table in load.catalogue.engine_tables(report.engine):
             own = [extract for extract in extracts if extract.table == table]

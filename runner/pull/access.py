@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
+from urllib.parse import quote, quote_plus, urlsplit
 
 from runner.pull.errors import PullError
 from warehouse.declared import Catalogue
@@ -25,8 +26,14 @@ class Access:
     secret_variable: str | None = None
 
     def hide(self, text: str) -> str:
-        """The text without the secret, should anything have put it there."""
-        return text.replace(self.secret, _HIDDEN) if self.secret else text
+        """The text without the secret, should anything have put it there, as it is or escaped."""
+        if not self.secret:
+            return text
+        forms = {self.secret, json.dumps(self.secret)[1:-1], ascii(self.secret)[1:-1]}
+        forms |= {quote(self.secret, safe=""), quote_plus(self.secret)}
+        for form in sorted(forms, key=len, reverse=True):
+            text = text.replace(form, _HIDDEN)
+        return text
 
 
 def read_access(engine: str, endpoint: Endpoint, environ: Mapping[str, str]) -> Access:

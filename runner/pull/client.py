@@ -40,12 +40,16 @@ class Patience:
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """A whole answer; `is_bounded` when it said how long it is, so that it can't have been cut."""
+    """A whole answer; `is_bounded` when it said how long it is, so that it can't have been cut.
+
+    `hide` takes the secret out of a text of it that is to be shown.
+    """
 
     url: str
     headers: Mapping[str, str]
     body: bytes
     is_bounded: bool
+    hide: Callable[[str], str]
 
 
 class _Header(AuthBase):
@@ -151,12 +155,18 @@ class Client:
                     body = _body(response, endpoint, deadline)
             except (requests.ConnectionError, requests.Timeout, urllib3.exceptions.HTTPError) as e:
                 raise PassingError(_reason(e)) from e
+            except ValueError as error:
+                # requests itself looks at where an answer redirects to.
+                raise PullError(
+                    f"its address, or the one it redirects to, is none: {error}"
+                ) from error
             return Answer(
                 url=url,
                 headers=response.headers,
                 body=body,
                 is_bounded="Content-Length" in response.headers
                 or response.headers.get("Transfer-Encoding", "").lower() == "chunked",
+                hide=self._access.hide,
             )
         raise PullError(f"it redirects more than {_MAX_REDIRECTS} times")
 
@@ -166,9 +176,10 @@ class Client:
 
     def _redirected(self, response: requests.Response) -> str:
         target = urljoin(response.url, response.headers["Location"])
-        if _origin(target) != _origin(response.url):
+        origin = _origin(target)
+        if origin != _origin(response.url):
             raise PullError(
-                f"it redirects to {_origin(target)}, which the secret was not sent to; if that is "
+                f"it redirects to {origin}, which the secret was not sent to; if that is "
                 "the engine's address, declare it"
             )
         return target
@@ -189,14 +200,17 @@ class Client:
                 )
             raise PassingError(f"status {status}", asked)
         if status != 200:
-            start = response.raw.read(4 * _SHOWN_CHARACTERS, decode_content=True)
-            raise PullError(f"status {status}: {shown_start(start)}")
+            start = response.raw.read(_READ_BYTES, decode_content=True)
+            raise PullError(f"status {status}: {shown_start(start, self._access.hide)}")
 
 
-def shown_start(body: bytes) -> str:
-    """The start of an answer as one line of an error message."""
-    text = " ".join(body.decode(errors="replace").split())
-    return ascii(text[:_SHOWN_CHARACTERS])
+def shown_start(body: bytes, hide: Callable[[str], str]) -> str:
+    """The start of an answer as one line of an error message.
+
+    The secret goes first: once the text is cut or escaped, it could not be told any more.
+    """
+    start = hide(body.decode(errors="replace"))[: 4 * _SHOWN_CHARACTERS]
+    return ascii(" ".join(start.split()))[:_SHOWN_CHARACTERS]
 
 
 def _body(response: requests.Response, endpoint: Endpoint, deadline: float) -> bytes:
@@ -228,11 +242,11 @@ def _asked_wait(value: str | None) -> float | None:
     """Seconds that Retry-After asks for, as a number or as a date; None when it says nothing."""
     if value is None:
         return None
-    if value.strip().isdigit():
+    if value.strip().isdecimal():
         return float(value)
     try:
         moment = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=timezone.utc)

@@ -60,9 +60,8 @@ def _parsed(answer: Answer) -> Any:
     except RecursionError as error:
         raise PullError("the answer is JSON of too many levels") from error
     except ValueError as error:
-        raise PassingError(
-            f"the answer is no whole JSON document ({error}): {shown_start(answer.body)}"
-        ) from error
+        start = shown_start(answer.body, answer.hide)
+        raise PassingError(f"the answer is no whole JSON document ({error}): {start}") from error
 
 
 def _refuse(word: str) -> None:
@@ -85,7 +84,7 @@ def _lines(answer: Answer) -> tuple[bytes, int]:
         try:
             json.loads(lines[-1])
         except ValueError as error:
-            start = shown_start(lines[-1])
+            start = shown_start(lines[-1], answer.hide)
             raise PassingError(f"the last line is no whole JSON object: {start}") from error
     return b"".join(line + b"\n" for line in lines), len(lines)
 

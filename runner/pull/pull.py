@@ -10,14 +10,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Protocol
 
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.sql import SQL, Identifier
 
-from runner.landing.ledger import LoadReport
+from runner.landing.ledger import LoadReport, Window
 from runner.landing.load import load_engine
 from runner.landing.tables import TableBatch
 from runner.pull.access import Access, read_access, scheduled_pulls
@@ -32,7 +32,6 @@ from warehouse.settings import Settings
 
 __all__ = ["pull", "scheduled_pulls"]
 
-Window = tuple[date, date]
 Asked = list[tuple[SourceTable, Endpoint]]
 OnTable = Callable[[str, Fetched], None]
 PATIENCE = Patience()
@@ -54,6 +53,7 @@ def pull(
     engine: str,
     *,
     window: Window | None = None,
+    is_whole: bool = False,
     run: Run | None = None,
     environ: Mapping[str, str] = os.environ,
     patience: Patience = PATIENCE,
@@ -61,6 +61,7 @@ def pull(
 ) -> LoadReport:
     """Ask an engine for what is new since its watermarks, and land it as one batch.
 
+    With `is_whole`, and where a watermark is of another address, it is asked from the start.
     With a `window`, both days included, only the tables that can be asked for days are, the
     watermarks stay, and the batch is a backfill. `batch_id` of the report is None when the engine
     had nothing. Raises PullError, naming table and page, when anything of it can't be had or does
@@ -71,7 +72,7 @@ def pull(
 
     def land(own: Run) -> LoadReport:
         with _folder(settings, engine) as folder:
-            asking = _Pull(settings, catalogue, engine, window, own, access, folder)
+            asking = _Pull(settings, catalogue, engine, window, is_whole, own, access, folder)
             with Client(access, patience=patience, wait=asking.wait) as client:
                 asking.fetch(client, tables, on_table)
             own.check()
@@ -93,6 +94,7 @@ class _Pull:
     catalogue: Catalogue
     engine: str
     window: Window | None
+    is_whole: bool
     run: Run
     access: Access
     folder: Path
@@ -112,7 +114,9 @@ class _Pull:
     def fetch(self, client: Client, tables: Asked, on_table: OnTable) -> None:
         """Ask for every table, snapshots first; what comes is in the folder."""
         moment: str | None = None
-        watermarks = {} if self.window else _watermarks(self.settings, self.engine)
+        watermarks = {}
+        if self.window is None and not self.is_whole:
+            watermarks = _watermarks(self.settings, self.engine, self.access.base_url)
         mark = f"pull_{self.started_at:%Y%m%dT%H%M%SZ}"
         for table, endpoint in sorted(tables, key=lambda asked: asked[0].mode, reverse=True):
             parameters = _parameters(table, endpoint, watermarks.get(table.name), self.window)
@@ -136,7 +140,7 @@ class _Pull:
                 self.engine,
                 self.folder,
                 again=True,
-                is_backfill=self.window is not None,
+                window=self.window,
                 origin=self.access.base_url,
                 on_table=None if self.window else self._move,
             )
@@ -153,7 +157,8 @@ class _Pull:
     def _move(self, cursor: Cursor, batch: TableBatch) -> None:
         """Move the watermark to the newest record that lands, in the transaction that lands it.
 
-        It never goes back, and a record from the future does not take it past the pull's start.
+        It never goes back while the address stays, and a record from the future does not take it
+        past the pull's start.
         """
         table = batch.table
         if table.endpoint is None or table.endpoint.since is None:
@@ -161,18 +166,23 @@ class _Pull:
         cursor.execute(
             SQL(
                 """
-                insert into metadata.pull_watermarks as w (engine, source_table, through, batch_id)
-                select %s, %s, least(max(i.{column})::timestamptz, %s), %s
+                insert into metadata.pull_watermarks as w
+                    (engine, source_table, origin, through, batch_id)
+                select %s, %s, %s, least(max(i.{column})::timestamptz, %s), %s
                 from pg_temp.incoming as i
                 where i.reasons is null
                 having max(i.{column}) is not null
                 on conflict (engine, source_table) do update set
-                    through = greatest(w.through, excluded.through),
+                    origin = excluded.origin,
+                    through = case
+                        when w.origin = excluded.origin then greatest(w.through, excluded.through)
+                        else excluded.through
+                    end,
                     batch_id = excluded.batch_id,
                     moved_at = clock_timestamp()
                 """
             ).format(column=Identifier(f"c_{table.endpoint.since.column}")),
-            (table.engine, table.name, self.started_at, batch.batch_id),
+            (table.engine, table.name, self.access.base_url, self.started_at, batch.batch_id),
         )
 
 
@@ -208,15 +218,17 @@ def _parameters(
     return {endpoint.since.parameter: f"{moment:{'%Y-%m-%d' if is_day else '%Y-%m-%dT%H:%M:%SZ'}}"}
 
 
-def _watermarks(settings: Settings, engine: str) -> dict[str, datetime]:
+def _watermarks(settings: Settings, engine: str, origin: str) -> dict[str, datetime]:
+    """How far each table has been read at this address; another one may be another engine."""
     connection = database.connect(
         settings, role="oversight_loader", application_name="oversight pull"
     )
     try:
         with connection, connection.cursor() as cursor:
             cursor.execute(
-                "select source_table, through from metadata.pull_watermarks where engine = %s",
-                (engine,),
+                "select source_table, through from metadata.pull_watermarks "
+                "where engine = %s and origin = %s",
+                (engine, origin),
             )
             return dict(cursor.fetchall())
     finally:

@@ -74,11 +74,15 @@ def take(connection: Connection, request: Request, *, epoch: int) -> bool:
 
 
 def put_back(connection: Connection, *, but: list[int]) -> int:
-    """Make pending again what a runner that died had taken, but not what this one is doing."""
+    """Make pending again what a runner that died had taken, but not what this one is doing.
+
+    Not backfills either: a command may be running one, and `revive` sees which run is over.
+    """
     with connection.cursor() as cursor:
         cursor.execute(
-            "update metadata.job_requests set status = 'pending' "
-            "where status = 'running' and request_id <> all(%s)",
+            "update metadata.job_requests as r set status = 'pending' "
+            "where r.status = 'running' and r.request_id <> all(%s) and not exists "
+            "(select from metadata.backfills as b where b.request_id = r.request_id)",
             (but,),
         )
         return cursor.rowcount

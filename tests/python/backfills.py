@@ -63,7 +63,7 @@ class FakeEngine:
             return LoadReport(engine=engine, is_backfill=True)
         with tempfile.TemporaryDirectory(prefix="ov-week-") as folder:
             self._write(Path(folder) / "spend.csv", monday, sunday)
-            report = load_engine(settings, catalogue, engine, Path(folder), is_backfill=True)
+            report = load_engine(settings, catalogue, engine, Path(folder), window=week)
         self.after(monday)
         return report
 

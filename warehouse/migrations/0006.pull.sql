@@ -4,6 +4,7 @@
 create table metadata.pull_watermarks (
     engine text not null,
     source_table text not null,
+    origin text not null,
     through timestamptz not null,
     batch_id bigint not null references metadata.batches,
     moved_at timestamptz not null default clock_timestamp(),
@@ -11,6 +12,8 @@ create table metadata.pull_watermarks (
 );
 comment on table metadata.pull_watermarks is
 'The newest change of an engine that a pull has landed; the next one asks from there, less an overlap. One row per source table.';
+comment on column metadata.pull_watermarks.origin is
+'The address it was read from: another one is asked from the start.';
 
 alter table metadata.pull_watermarks enable row level security;
 create policy oversight_owner on metadata.pull_watermarks to oversight_owner using (true) with check (true);

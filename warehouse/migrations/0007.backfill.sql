@@ -5,6 +5,14 @@ alter table metadata.batch_tables add column is_backfill boolean not null defaul
 comment on column metadata.batch_tables.is_backfill is
 'Whether it was landed for old weeks on purpose: it counts neither for data_through nor for an engine''s silence.';
 
+alter table metadata.batches
+add column window_from date,
+add column window_to date,
+add check ((window_from is null) = (window_to is null) and window_from <= window_to);
+comment on column metadata.batches.window_from is
+'The first of the days that a backfill asked the engine for; NULL in other loads.';
+comment on column metadata.batches.window_to is 'The last of those days, included; NULL in other loads.';
+
 create table metadata.backfills (
     backfill_id bigint generated always as identity primary key,
     engine text not null,
@@ -52,10 +60,10 @@ create table metadata.backfill_weeks (
     check ((finished_at is not null) = (status in ('done', 'failed', 'skipped')))
 );
 comment on table metadata.backfill_weeks is
-'How far a backfill is; skipped when the engine had nothing new. One row per backfill and ISO week, named by its Monday.';
+'How far a backfill is; skipped when the engine gave no rows, done with 0 rows when none was new. One row per backfill and ISO week, named by its Monday.';
 comment on column metadata.backfill_weeks.last_attempt is 'The attempt after which it has failed.';
 comment on column metadata.backfill_weeks.batches_before is
-'The newest batch when it was first tried: one of this engine''s backfill beyond it is this week''s.';
+'The newest batch when it was first tried: one of this engine and window beyond it may be this week''s.';
 comment on column metadata.backfill_weeks.landed_checksum is
 'MD5 over table, record key and content of all rows that its batch holds; NULL until landed.';
 comment on column metadata.backfill_weeks.mart_checksums is

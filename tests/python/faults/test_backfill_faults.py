@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 from backfill_process import AT, POINTS, WEEKS
-from backfills import deploy, execute, ledger
+from backfills import FakeEngine, days_of, deploy, execute, ledger, open_run, steps
 from compared import ComparedWarehouse, Contents
 
 from clusters import PROJECT_DIR
-from runner.backfill.ledger import progress
-from runner.backfill.requests import request_backfill
+from runner.backfill.backfill import run_backfill
+from runner.backfill.ledger import BackfillError, progress
+from runner.backfill.requests import request_backfill, resume
 from runner.runs.ending import abandon_dead
 from runner.runs.opening import LIVES
 from warehouse.database import admin_dsn, connect
@@ -149,6 +150,31 @@ def test_killed_at_any_point_it_ends_as_a_clean_run(
     assert outcome(built, backfill_id) == clean
     assert batches(built) == len(WEEKS), "nothing landed twice"
     assert progress(built.settings, backfill_id).status == "done"
+
+
+def test_a_batch_that_another_backfill_left_is_not_taken_for_a_week_that_failed(
+    built: ComparedWarehouse,
+) -> None:
+    fresh(built)
+    first = request_backfill(built.settings, "oversight", WEEKS[0], WEEKS[0]).backfill_id
+    broken = FakeEngine()
+    broken.broken = {WEEKS[0]: 3}
+    with pytest.raises(BackfillError, match="weeks have failed"):
+        run_backfill(built.settings, first, open_run(built.settings), steps=steps(built, broken))
+    second = request_backfill(built.settings, "oversight", AT, AT).backfill_id
+    killed = Process(built, second, "landed")
+    assert killed.end() == -signal.SIGKILL
+    assert killed.said[-1] == "reached landed", "the fault landed"
+    assert batches(built) == 1
+
+    resume(built.settings, first)
+    for each, pulls in ((first, 1), (second, 0)):
+        process = Process(built, each)
+        assert process.end() == 0
+        assert process.said[-1] == f"pulled {pulls}"
+    assert [
+        day for (day,) in built.rows("select day from reporting.daily_metrics order by day")
+    ] == (days_of([WEEKS[0], AT]))
 
 
 def test_two_processes_at_once_do_the_work_of_one(

@@ -11,6 +11,7 @@ from datetime import date, timedelta
 import pytest
 from backfills import (
     ENGINE,
+    EngineError,
     FakeEngine,
     days_of,
     deploy,
@@ -24,9 +25,10 @@ from compared import ComparedWarehouse
 from daemons import wait_until
 
 from runner.backfill import backfill as module
+from runner.backfill import evidence
 from runner.backfill import turn as turns
 from runner.backfill.backfill import backfill_of, run_backfill
-from runner.backfill.ledger import BackfillError, progress
+from runner.backfill.ledger import BackfillError, note_run, progress
 from runner.backfill.requests import (
     cancel,
     pause,
@@ -37,6 +39,8 @@ from runner.backfill.requests import (
 from runner.backfill.turn import Turn, TurnLostError, is_free
 from runner.backfill.weeks import WeekError, label, mondays, parse_week, window
 from runner.runs.log import RunCancelled
+from runner.schedule.requests import put_back
+from warehouse.database import connect
 from warehouse.settings import Settings
 
 TODAY = date(2026, 11, 20)
@@ -310,6 +314,55 @@ class TestRunning:
         assert statuses(ready.settings, backfill_id) == ["done"]
         assert ready.value("select max(attempt) from metadata.backfill_weeks") == 3
 
+    def test_batches_whose_commit_was_not_heard_of_are_found_each_by_its_own_week(
+        self, ready: ComparedWarehouse
+    ) -> None:
+        engine = FakeEngine()
+
+        def lose(_monday: date) -> None:
+            raise EngineError("the answer to the commit was lost")
+
+        engine.after = lose
+        backfill_id = ask(ready.settings, WEEKS[1])
+        run_backfill(
+            ready.settings, backfill_id, open_run(ready.settings), steps=steps(ready, engine)
+        )
+        assert engine.asked == WEEKS[:2], "what had landed is not pulled again"
+        assert statuses(ready.settings, backfill_id) == ["done", "done"]
+        assert ready.rows(
+            "select w.week from metadata.backfill_weeks as w "
+            "join metadata.batches as b on b.batch_id = w.batch_id and b.window_from = w.week "
+            "order by w.week"
+        ) == [(week,) for week in WEEKS[:2]]
+
+    def test_waiting_for_a_long_landing_uses_up_no_attempt(
+        self, ready: ComparedWarehouse, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(evidence, "LOCK_TIMEOUT", "50ms")
+        engine = FakeEngine()
+        engine.broken = {FIRST: 1}
+        backfill_id = ask(ready.settings, FIRST)
+        landing = connect(ready.settings)
+        with landing.cursor() as cursor:
+            cursor.execute(
+                "select pg_advisory_xact_lock(hashtextextended('oversight.load.oversight', 0))"
+            )
+        for _ in range(4):
+            with pytest.raises(BackfillError, match="2026-W02: another landing of oversight takes"):
+                run_backfill(
+                    ready.settings,
+                    backfill_id,
+                    open_run(ready.settings),
+                    steps=steps(ready, engine),
+                )
+            assert statuses(ready.settings, backfill_id) == ["pending"]
+        landing.close()
+        run_backfill(
+            ready.settings, backfill_id, open_run(ready.settings), steps=steps(ready, engine)
+        )
+        assert statuses(ready.settings, backfill_id) == ["done"]
+        assert ready.value("select attempt from metadata.backfill_weeks") == 2
+
     def test_a_week_is_not_done_while_a_mart_lacks_it(self, ready: ComparedWarehouse) -> None:
         backfill_id = ask(ready.settings, FIRST)
         only_one = replace(
@@ -459,6 +512,54 @@ class TestTurns:
             run.over = RunCancelled("over")
             with pytest.raises(RunCancelled):
                 run_backfill(ready.settings, backfill_id, run, steps=steps(ready, FakeEngine()))
+            assert progress(ready.settings, backfill_id).status == "pending", "only stopped"
+            execute(
+                ready.settings,
+                "update metadata.refresh_log set cancel_requested_at = now() where run_id = %s",
+                run.run_id,
+            )
+            with pytest.raises(RunCancelled):
+                run_backfill(ready.settings, backfill_id, run, steps=steps(ready, FakeEngine()))
+            assert progress(ready.settings, backfill_id).status == "cancelled"
+        end_run(ready.settings, run.run_id)
+        assert revive_all(ready.settings) == []
+        assert ready.rows("select status from metadata.job_requests") == [("cancelled",)]
+
+    def test_one_whose_process_died_before_its_run_was_noted_is_asked_for_again(
+        self, ready: ComparedWarehouse
+    ) -> None:
+        backfill_id = request_backfill(
+            ready.settings, ENGINE, FIRST, FIRST, today=TODAY, is_taken=True
+        ).backfill_id
+        assert revive_all(ready.settings) == [], "its run may be about to begin"
+        execute(
+            ready.settings,
+            "update metadata.job_requests set requested_at = now() - interval '61 s'",
+        )
+        run = open_run(ready.settings, f"backfill {backfill_id}")
+        assert revive_all(ready.settings) == [], "its run goes on"
+        end_run(ready.settings, run.run_id)
+        assert revive_all(ready.settings) == [backfill_id]
+        assert ready.rows("select status from metadata.job_requests") == [("pending",)]
+
+    def test_a_new_leader_leaves_a_command_its_backfill(self, ready: ComparedWarehouse) -> None:
+        backfill_id = request_backfill(
+            ready.settings, ENGINE, FIRST, FIRST, today=TODAY, is_taken=True
+        ).backfill_id
+        execute(
+            ready.settings, "insert into metadata.job_requests (kind, status) "
+            "values ('nightly', 'running')"
+        )  # fmt: skip
+        connection = connect(ready.settings, autocommit=True)
+        assert put_back(connection, but=[]) == 1
+        note_run(ready.settings, backfill_id, open_run(ready.settings).run_id)
+        assert put_back(connection, but=[]) == 0
+        connection.close()
+        assert ready.rows("select kind, status from metadata.job_requests order by request_id") == [
+            ("backfill", "running"),
+            ("nightly", "pending"),
+        ]
+        assert revive_all(ready.settings) == []
 
     def test_only_so_many_engines_at_one_time(self, warehouse: Settings) -> None:
         held = [Turn(warehouse, f"engine {number}") for number in range(turns.MAX_CONCURRENT + 1)]
@@ -537,8 +638,6 @@ def end_run(settings: Settings, run_id: int) -> None:
 
 
 def revive_all(settings: Settings) -> list[int]:
-    from warehouse.database import connect
-
     connection = connect(settings, autocommit=True)
     try:
         return revive(connection)

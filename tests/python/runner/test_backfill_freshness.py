@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
+from datetime import date, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -41,8 +41,9 @@ def land(built: ComparedWarehouse, record: Version, *, is_backfill: bool) -> int
     path = folder / "oversight" / "spend.csv"
     stamp = dict(record.values)["updated_at"]
     path.write_text(path.read_text().replace("2027-02-01T00:00:00Z", stamp))
+    week = (date(2026, 1, 5), date(2026, 1, 11)) if is_backfill else None
     report = load_engine(
-        built.settings, built.catalogue, "oversight", folder / "oversight", is_backfill=is_backfill
+        built.settings, built.catalogue, "oversight", folder / "oversight", window=week
     )
     assert report.is_clean, report
     assert report.batch_id is not None

@@ -184,6 +184,37 @@ def _everything(engine: ServedEngine) -> Any:
     return Asked(moment=engine.clock.now(), limit=10_000)
 
 
+def test_another_address_is_read_from_the_start(
+    home: Settings, catalogue: Catalogue, engine: ServedEngine
+) -> None:
+    pulled(home, catalogue, engine)
+    newest_here = through(home)["events"]
+    spec = specification(last_day=date(2026, 10, 25), rows=300)
+    with served(spec) as older, served(spec) as same:
+        first = pulled(home, catalogue, older)
+        shown, _ = older.engine.rows("events", _everything(older))
+        assert read(first)["events"] == len(shown) > 100
+        assert through(home)["events"] < newest_here
+        assert query(home, "select distinct origin from metadata.pull_watermarks") == [
+            (older.server.url,)
+        ]
+        assert read(pulled(home, catalogue, older)).get("events", 0) < 10
+        again = pulled(home, catalogue, same)
+        assert read(again) == read(first)
+        assert sum(count.accepted for count in again.files) == 0
+
+
+def test_all_is_asked_for_without_the_watermarks_and_lands_what_is_missing(
+    home: Settings, catalogue: Catalogue, engine: ServedEngine
+) -> None:
+    first = pulled(home, catalogue, engine)
+    before = through(home)
+    whole = pulled(home, catalogue, engine, is_whole=True)
+    assert read(whole) == read(first)
+    assert sum(count.accepted for count in whole.files) == 0
+    assert through(home) == before
+
+
 def test_a_window_asks_for_its_days_only_and_leaves_the_watermark(
     home: Settings, catalogue: Catalogue, engine: ServedEngine
 ) -> None:

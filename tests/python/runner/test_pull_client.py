@@ -49,13 +49,14 @@ class Asking:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.waits: list[float] = []
+        self.secret = SECRET
 
     def fetch(self, server: Scripted, patience: Patience | None = None, **changes: Any) -> Fetched:
         access = Access(
             base_url=server.url,
             header="X-Key",
-            value=SECRET,
-            secret=SECRET,
+            value=self.secret,
+            secret=self.secret,
             secret_variable="SHOP_TOKEN",
         )
         patient = patience or Patience(attempts=3, first_wait_seconds=0.001)
@@ -72,7 +73,7 @@ class Asking:
                 self.fetch(server, **changes)
             self.requests = len(server.requests)
         text = str(caught.value)
-        assert SECRET not in text
+        assert self.secret not in text
         return text
 
     def lines(self) -> list[Any]:
@@ -163,6 +164,44 @@ def test_a_refusal_is_an_error_at_once_that_names_the_variable(asking: Asking, s
 def test_another_status_is_an_error_at_once_that_shows_what_was_said(asking: Asking) -> None:
     text = asking.error([answer(f"no\nsuch {SECRET} \x1b[31m".encode(), "404 Oh")])
     assert "status 404: 'no such *** \\x1b[31m'" in text
+    assert asking.requests == 1
+
+
+@pytest.mark.parametrize("before", [150, 180, 195, 199, 790])
+@pytest.mark.parametrize("status", ["404 Oh", "200 OK"])
+def test_of_a_secret_that_is_cut_nothing_shows(asking: Asking, before: int, status: str) -> None:
+    for filler in ("x" * before, "x" * 30 + " " * (before - 30)):
+        text = asking.error([answer(f"{filler}{SECRET} is wrong".encode(), status)])
+        assert "xxx" in text, "the answer is shown"
+        assert SECRET[:4] not in text
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_secret_with_quotes_and_backslashes_is_hidden(asking: Asking, as_json: bool) -> None:
+    asking.secret = r"""it's a "se\cret" \ of ours"""
+    echoed = json.dumps({"key": asking.secret}) if as_json else f"key {asking.secret} is wrong"
+    text = asking.error([answer(echoed.encode(), "404 Oh")])
+    assert "***" in text
+    assert "cret" not in text
+    assert "ours" not in text
+
+
+@pytest.mark.parametrize(
+    "asked", [b"\xb2", b"soon", b"Mon, 20 Nov 1995 19:12:08 +9999999999999999"]
+)
+def test_a_wait_that_says_nothing_is_left_aside(asking: Asking, asked: bytes) -> None:
+    busy: list[Part] = [
+        b"HTTP/1.1 429 Oh\r\nContent-Length: 0\r\nRetry-After: " + asked + b"\r\n\r\n"
+    ]
+    with scripted([busy, answer(ROWS)]) as server:
+        assert asking.fetch(server).rows == 2
+        assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize("place", ["http://127.0.0.1:99999/x", "http://h:port/x", "http://[h/x"])
+def test_a_redirect_to_what_is_no_address_is_an_error_at_once(asking: Asking, place: str) -> None:
+    text = asking.error([answer(b"", "302 Found", Location=place)])
+    assert "its address, or the one it redirects to, is none" in text
     assert asking.requests == 1
 
 
