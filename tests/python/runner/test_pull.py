@@ -311,17 +311,21 @@ def test_neither_a_rejected_record_nor_one_of_the_future_hides_what_comes(
         sources=tuple(table for table in catalogue.sources if table.name == "partners"),
     )
 
-    def landed(some: list[dict[str, Any]]) -> datetime:
-        body = json.dumps({"rows": some, "next_cursor": None}).encode()
-        with scripted([answer(body)]) as server:
-            environ = {"OVERSIGHT_NATIVE_URL": server.url, "OVERSIGHT_NATIVE_TOKEN": TOKEN}
-            pull(home, only, "oversight", environ=environ, patience=QUICK)
-        return through(home)["partners"]
+    answers = [
+        answer(json.dumps({"rows": some, "next_cursor": None}).encode())
+        for some in ([rows[0], rows[2]], rows, [rows[0]])
+    ]
+    with scripted(answers) as server:
+        environ = {"OVERSIGHT_NATIVE_URL": server.url, "OVERSIGHT_NATIVE_TOKEN": TOKEN}
 
-    assert landed([rows[0], rows[2]]) == datetime(2026, 11, 1, tzinfo=timezone.utc)
-    before = datetime.now(timezone.utc)
-    assert before - timedelta(minutes=1) < landed(rows) <= datetime.now(timezone.utc)
-    assert landed([rows[0]]) >= before
+        def landed() -> datetime:
+            pull(home, only, "oversight", environ=environ, patience=QUICK)
+            return through(home)["partners"]
+
+        assert landed() == datetime(2026, 11, 1, tzinfo=timezone.utc)
+        before = datetime.now(timezone.utc)
+        assert before - timedelta(minutes=1) < landed() <= datetime.now(timezone.utc)
+        assert landed() >= before
     # The one of the first pull; the engine showed it again in the second.
     assert query(home, "select batch_id from staging.rejected_rows") == [(1,)]
     assert query(
