@@ -14,6 +14,8 @@
             {# a run that was frozen and woke up, or was cancelled, starts no model more #}
             select metadata.require_running({{ env_var("OVERSIGHT_RUN_ID") | int }});
         {% endif %}
+        {# whoever builds the model now may take long, but one that was stopped must not hold everybody for ever #}
+        set local lock_timeout = '30min';
         select pg_advisory_xact_lock(hashtextextended('oversight:{{ model_key(this) }}', 0));
         {# new readers queue behind a swap that waits for an old one: rather fail, and let the next run try again #}
         set local lock_timeout = '10s';

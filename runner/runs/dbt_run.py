@@ -22,6 +22,8 @@ from warehouse.errors import OversightError
 from warehouse.settings import Settings
 
 STUCK_SECONDS = 30
+CONNECT_SECONDS = 120
+"""dbt may have to parse the whole project before its first session."""
 _NOTICE_SECONDS = 0.1
 _GRACE_SECONDS = 1
 _KILL_SECONDS = 2
@@ -60,6 +62,7 @@ class DbtRun:
         self._has_leftovers = False
         self._lock = threading.Lock()
         self._quiet_since: float | None = None
+        self._has_connected = False
 
     def wait(self, seconds: float | None = None) -> DbtResult | None:
         """How it ended; None when it has not within these seconds."""
@@ -89,16 +92,21 @@ class DbtRun:
             self._done.wait(_KILL_SECONDS)
 
     def is_stuck(self) -> bool:
-        """Whether its process lives and has let the database wait for longer than 30 s."""
+        """Whether its process lives and has let the database wait for longer than 30 s.
+
+        Until its first session is seen, it may take 120 s.
+        """
         if self._session_name is None or self._done.is_set():
             return False
         now = time.monotonic()
         quiet = self._quiet_seconds()
         if quiet is not None:
             self._quiet_since = now - quiet
+            self._has_connected = True
         elif self._quiet_since is None:
             self._quiet_since = now
-        return now - self._quiet_since > STUCK_SECONDS
+        limit = STUCK_SECONDS if self._has_connected else CONNECT_SECONDS
+        return now - self._quiet_since > limit
 
     def started(self, pid: int, give_up: Callable[[], None]) -> None:
         """Its server says that it runs; `give_up` ends even a server that no longer answers."""

@@ -139,7 +139,7 @@ def _result(run: Run, dbt: Dbt, arguments: Sequence[str]) -> DbtResult:
         while (result := under_way.wait(_LOOK_SECONDS)) is None:
             with suppress(DatabaseUnreachableError, psycopg2.Error):
                 if under_way.is_stuck():
-                    raise RefreshError("dbt stood still with its transaction open, and was ended")
+                    raise RefreshError("dbt stood still and let the database wait, and was ended")
         run.dbt_version = result.dbt_version
         run.check()
         return result

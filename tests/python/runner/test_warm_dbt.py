@@ -9,13 +9,17 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from compared import ComparedWarehouse
 from projects import copy_project, edit
 
+from runner.runs import dbt_run
 from runner.runs.warm_dbt import Dbt, DbtError, fingerprint
 from warehouse import dbt as dbt_calls
+from warehouse.database import connect
+from warehouse.retries import is_transient_message
 from warehouse.settings import Settings
 
 INCREMENTAL = "config.materialized:incremental"
@@ -122,6 +126,39 @@ def test_a_changed_project_and_no_other_is_parsed_again(project: Settings) -> No
         second = made.start(["ls", "--select", "stg_new"], run_id=None).wait(60)
         assert second is not None
         assert "oversight.staging.stg_new" in second.output
+
+
+def test_a_run_that_has_not_connected_yet_has_longer(
+    warehouse: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = SimpleNamespace(now=1000.0)
+    monkeypatch.setattr(dbt_run, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    slow, working = (dbt_run.DbtRun(warehouse, run_id, tmp_path) for run_id in (4711, 4712))
+    session = connect(warehouse, autocommit=True, application_name="oversight run 4712")
+    assert not slow.is_stuck()
+    assert not working.is_stuck()
+    session.close()
+    while working._quiet_seconds() is not None:
+        time.sleep(0.05)
+    for seconds, expected in ((29, (False, False)), (60, (False, True)), (121, (True, True))):
+        clock.now = 1000.0 + seconds
+        assert (slow.is_stuck(), working.is_stuck()) == expected
+
+
+def test_a_build_that_was_stopped_does_not_hold_others_for_ever(project: Settings) -> None:
+    macro = "macros/refresh/before_refresh.sql"
+    edit(project.project_dir, macro, "lock_timeout = '30min'", "lock_timeout = '2s'")
+    stopped = connect(project)
+    with stopped.cursor() as cursor:
+        cursor.execute(
+            "select pg_advisory_xact_lock(hashtextextended('oversight:daily_metrics', 0))"
+        )
+    with Dbt(project, warm=False) as made:
+        result = made.start(["run", "--select", "daily_metrics"], run_id=None).wait(60)
+    stopped.close()
+    assert result is not None, "it waited for ever"
+    assert "lock timeout" in result.failures[0]
+    assert is_transient_message(result.failures[0])
 
 
 def test_a_link_to_nothing_is_no_error_and_an_editors_lock_no_change(tmp_path: Path) -> None:
