@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import socket
+import threading
 from dataclasses import replace
+from pathlib import Path
 
 import psycopg2
 import pytest
@@ -123,3 +127,27 @@ def test_a_server_that_is_not_there_is_asked_again() -> None:
 def test_another_error_is_not() -> None:
     assert not is_transient(OversightError("could not connect"))
     assert not is_transient(ValueError("deadlock detected"))
+
+
+def test_data_that_nobody_acknowledges_ends_a_connection(tmp_path: Path) -> None:
+    """What the kernel is told of the socket; the server here only listens."""
+    told: list[int] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        settings = Settings(
+            project_dir=tmp_path, home=tmp_path, database_url=f"postgresql://a@127.0.0.1:{port}/b"
+        )
+        connecting = threading.Thread(
+            target=lambda: pytest.raises(OversightError, connect, settings)
+        )
+        connecting.start()
+        server_side, _ = listener.accept()
+        for link in Path("/proc/self/fd").iterdir():
+            with contextlib.suppress(OSError):
+                client = socket.socket(fileno=os.dup(int(link.name)))
+                with client:
+                    if client.getpeername() == ("127.0.0.1", port):
+                        told.append(client.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT))
+        server_side.close()
+        connecting.join(30)
+    assert told == [30_000]
