@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -39,7 +40,8 @@ from warehouse.settings import Settings
 
 _LOCK = "select pg_try_advisory_lock(hashtextextended('oversight backup', 0))"
 _LOCK_TIMEOUT = "60s"
-_ATTEMPTS = 5
+_ATTEMPTS = 10
+_SWAP_SECONDS = 0.5
 
 log = structlog.get_logger("oversight.backup")
 
@@ -175,16 +177,21 @@ def _snapshot(settings: Settings) -> Iterator[tuple[Cursor, str]]:
         with connection.cursor() as cursor:
             set_session(cursor)
             connection.commit()
-            for attempt in range(_ATTEMPTS):
+            for _ in range(_ATTEMPTS):
                 names = table_names(cursor)
                 connection.commit()
-                try:
+                with suppress(psycopg2.errors.UndefinedTable):
                     _lock(cursor, names)
-                    break
-                except psycopg2.errors.UndefinedTable:
-                    connection.rollback()
-                    if attempt == _ATTEMPTS - 1:
-                        raise
+                    # A swap that committed meanwhile leaves its old table for a moment.
+                    if table_names(cursor) == names:
+                        break
+                connection.rollback()
+                time.sleep(_SWAP_SECONDS)
+            else:
+                raise BackupError(
+                    "no backup was taken: tables are being made or dropped all the time; run "
+                    "`oversight db backup` when no full refresh is under way"
+                )
             cursor.execute("select pg_export_snapshot()")
             (snapshot,) = cursor.fetchone() or ("",)
             yield cursor, str(snapshot)

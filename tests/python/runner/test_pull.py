@@ -330,7 +330,7 @@ def test_neither_a_rejected_record_nor_one_of_the_future_hides_what_comes(
     assert query(home, "select batch_id from staging.rejected_rows") == [(1,)]
     assert query(
         home, "select report -> 'notes' ->> 0 from metadata.batches where batch_id = 2"
-    ) == [("partners: 1 of the rejected records are kept already",)]
+    ) == [("partners: 1 of the records that were not landed are kept already",)]
 
 
 class TestVariables:
