@@ -83,9 +83,13 @@ class Work:
         return run.run_id
 
     def _nightly(self, run: Run) -> None:
-        """The tests of the whole project, and a backup whatever they say."""
+        """Every mart refreshed, the tests of the whole project, a backup whatever they say.
+
+        Marts of different cadences hold different batches; tests between them need the same.
+        """
         failure = None
         try:
+            run_dbt(self.settings, run, self.dbt, ())
             run_tests(run, self.dbt)
         except RefreshError as error:
             failure = error

@@ -348,6 +348,18 @@ def test_a_failing_mart_is_logged_and_the_next_slot_runs(
     assert "margin" in message
 
 
+def test_a_mart_that_is_due_later_than_the_night_does_not_fail_its_tests(
+    filled: ComparedWarehouse, daemon: HandDaemon
+) -> None:
+    """The facts and the daily mart have what landed, the weekly one is due in half an hour."""
+    set_taken(filled, {"nightly": at("2026-11-19T02:30")})
+    done = filled.dbt_run("run", "--select", f"+{DAILY},config.materialized:incremental")
+    assert done.success, done.output
+    daemon.at("2026-11-20T02:31")
+    daemon.finish(180)
+    assert log_of(filled, "job_name, status, error_message")[-1] == ("nightly", "success", None)
+
+
 def test_the_nightly_job_runs_every_test_and_names_those_that_fail(
     filled: ComparedWarehouse, daemon: HandDaemon
 ) -> None:
