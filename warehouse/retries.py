@@ -1,16 +1,12 @@
 """Trying again where the database was away or busy, and nowhere else."""
 
 import re
-from collections.abc import Callable
-from typing import Any
 
 import psycopg2
 from psycopg2 import errors
 from tenacity import (
-    RetryCallState,
     Retrying,
     retry_if_exception,
-    stop_after_attempt,
     stop_after_delay,
     wait_random_exponential,
 )
@@ -67,23 +63,14 @@ def _is_refused(error: BaseException | None) -> bool:
     return bool(_REFUSED_CODE.match(code) if code else _REFUSED.search(str(error)))
 
 
-def retrying(
-    *,
-    seconds: float,
-    attempts: int = 1_000_000,
-    before_sleep: Callable[[RetryCallState], None] | None = None,
-    sleep: Callable[[float], Any] | None = None,
-) -> Retrying:
+def retrying(*, seconds: float) -> Retrying:
     """Calls again after transient errors, with growing random waits, then raises the last one.
 
-    Use: `retrying(seconds=60)(function, argument)`. `sleep` waits, for one that can be woken.
+    Use: `retrying(seconds=60)(function, argument)`.
     """
-    options: dict[str, Any] = {} if sleep is None else {"sleep": sleep}
     return Retrying(
         retry=retry_if_exception(is_transient),
         wait=wait_random_exponential(multiplier=0.2, max=5),
-        stop=stop_after_delay(seconds) | stop_after_attempt(attempts),
-        before_sleep=before_sleep,
+        stop=stop_after_delay(seconds),
         reraise=True,
-        **options,
     )

@@ -158,7 +158,7 @@ class Daemon:
         connection.notifies.clear()
 
     def _reap(self, connection: Connection, epoch: int) -> None:
-        """Close the runs of processes that died; what they should have refreshed is done anew."""
+        """Close the runs of processes that died; what they should have done is done anew."""
         if time.monotonic() < self._next_reap:
             return
         self._next_reap = time.monotonic() + REAP_SECONDS

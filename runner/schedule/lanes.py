@@ -79,8 +79,10 @@ class Lanes:
         try:
             self._pools[lane].submit(self._run, lane, names, function, asked)
         except RuntimeError:
-            # No thread can be started; the lane must be free when one can.
+            # No thread can be started; lane and requests must be free when one can.
             self._release(lane, names)
+            with self._lock:
+                self._requests.difference_update(request.request_id for request in asked)
             raise
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""What others ask of the runner: rows of metadata.job_requests, taken by the leader one by one."""
+"""What others ask of the runner: rows of metadata.job_requests, taken by the leader."""
 
 from __future__ import annotations
 

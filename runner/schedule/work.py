@@ -8,8 +8,6 @@ from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
 
-import structlog
-
 from runner.runs.log import Run, RunCancelled, logged_runs
 from runner.runs.opening import SlotTaken, Superseded
 from runner.runs.refresh import RefreshError, run_dbt, run_tests
@@ -18,16 +16,15 @@ from runner.schedule.requests import Request
 from runner.upkeep.backup import back_up
 from warehouse.catalogue import deployed
 from warehouse.database import connect
+from warehouse.errors import OversightError
 from warehouse.settings import Settings
 
 Slots = dict[str, datetime | None]
 _RUN = "oversight_run_id"
 
-log = structlog.get_logger("oversight.schedule")
-
 
 class Work:
-    """Runs under way, so that they can be ended when the daemon is stopped or leads no more."""
+    """What each kind of job does; it knows the runs under way, to end them with the daemon."""
 
     def __init__(self, settings: Settings, dbt: Dbt) -> None:
         self.settings = settings
@@ -83,19 +80,24 @@ class Work:
         return run.run_id
 
     def _nightly(self, run: Run) -> None:
-        """Every mart refreshed, the tests of the whole project, a backup whatever they say.
+        """Every mart refreshed, the tests of the whole project, a backup: each whatever failed.
 
         Marts of different cadences hold different batches; tests between them need the same.
         """
-        failure = None
-        try:
-            run_dbt(self.settings, run, self.dbt, ())
-            run_tests(run, self.dbt)
-        except RefreshError as error:
-            failure = error
-        back_up(self.settings, run)
-        if failure is not None:
-            raise failure
+        failures = []
+        for step in (
+            partial(run_dbt, self.settings, run, self.dbt, ()),
+            partial(run_tests, run, self.dbt),
+            partial(back_up, self.settings, run),
+        ):
+            try:
+                step()
+            except RunCancelled:
+                raise
+            except OversightError as error:
+                failures.append(str(error))
+        if failures:
+            raise RefreshError("; ".join(failures))
 
     def _weekly(self, run: Run) -> None:
         """What is older than declared goes, exported first."""

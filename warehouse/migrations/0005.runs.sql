@@ -9,7 +9,7 @@ add column attempts integer not null default 1,
 add column cancel_requested_at timestamptz,
 add column dbt_version text,
 add column project_version text;
-comment on column metadata.refresh_log.heartbeat_at is 'When its process last said that it lives; NULL never.';
+comment on column metadata.refresh_log.heartbeat_at is 'When its process last said that it lives.';
 comment on column metadata.refresh_log.lead_run_id is
 'The run whose dbt did the work of this one too; NULL when it did its own.';
 comment on column metadata.refresh_log.epoch is 'The leadership that started it; NULL when a person did.';

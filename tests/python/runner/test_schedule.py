@@ -16,6 +16,7 @@ from runner.schedule.jobs import wanted_jobs
 from runner.simulation.simulate import simulate
 from warehouse.catalogue import read_catalogue
 from warehouse.database import connect
+from warehouse.errors import OversightError
 from warehouse.settings import Settings
 
 DAILY, WEEKLY = "daily_metrics", "weekly_partner_performance"
@@ -360,9 +361,13 @@ def test_a_mart_that_is_due_later_than_the_night_does_not_fail_its_tests(
     assert log_of(filled, "job_name, status, error_message")[-1] == ("nightly", "success", None)
 
 
-def test_the_nightly_job_runs_every_test_and_names_those_that_fail(
-    filled: ComparedWarehouse, daemon: HandDaemon
+def test_the_nightly_job_does_every_step_and_names_all_that_fail(
+    filled: ComparedWarehouse, daemon: HandDaemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def back_up(*_: object) -> None:
+        raise OversightError("no room for a backup")
+
+    monkeypatch.setattr("runner.schedule.work.back_up", back_up)
     set_taken(filled, {"nightly": at("2026-11-19T02:30")})
     filled.refresh()
     filled.rows("update reporting.daily_metrics set margin = margin + 1 where spend > 0")
@@ -373,3 +378,4 @@ def test_the_nightly_job_runs_every_test_and_names_those_that_fail(
     )
     assert (job, status) == ("nightly", "failed")
     assert "expression_is_true_daily_metrics" in message
+    assert "no room for a backup" in message
