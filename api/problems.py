@@ -93,12 +93,26 @@ def register(app: Flask) -> None:
 
 
 def respond(problem: ProblemError) -> Response:
-    """The problem as a response."""
-    response = Response(
-        json.dumps(problem.body(g.request_id)), status=problem.status, content_type=CONTENT_TYPE
+    """The problem as the answer to the current request."""
+    return response(problem, g.request_id)
+
+
+def response(problem: ProblemError, request_id: str) -> Response:
+    """The problem as an answer, also where there is no Flask yet."""
+    answer = Response(
+        json.dumps(problem.body(request_id)), status=problem.status, content_type=CONTENT_TYPE
     )
-    response.headers.update(problem.headers)
-    return response
+    answer.headers.update(problem.headers)
+    return answer
+
+
+def of_defect(error: Exception, request_id: str) -> Response:
+    """500 for what nobody foresaw; the log has it, the answer has its id only."""
+    log.error("defect", request_id=request_id, error=type(error).__name__, exc_info=error)
+    return response(
+        ProblemError(500, "internal-error", "the answer could not be made; report the request id"),
+        request_id,
+    )
 
 
 def _from_http_exception(error: HTTPException) -> Response:
@@ -116,7 +130,4 @@ def _from_http_exception(error: HTTPException) -> Response:
 
 
 def _from_defect(error: Exception) -> Response:
-    log.error("defect", request_id=g.request_id, error=type(error).__name__, exc_info=error)
-    return respond(
-        ProblemError(500, "internal-error", "the answer could not be made; report the request id")
-    )
+    return of_defect(error, g.request_id)

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from flask import current_app
 
-from api.auth import Authenticator
 from api.deployed import DeployedCatalogue
 from api.paging import PageTokens
 from api.pool import Pool
@@ -31,7 +30,6 @@ class State:
     """The parts of one app."""
 
     pool: Pool
-    authenticator: Authenticator
     catalogue: DeployedCatalogue
     tokens: PageTokens
     limits: Limits
