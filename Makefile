@@ -11,6 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUNTIME := $(VENV)/.requirements
 DEVELOPMENT := $(VENV)/.requirements-dev
+PEERS := .venv-bench
 
 .PHONY: help run test lint format bench soak lock clean
 
@@ -34,7 +35,7 @@ format: $(DEVELOPMENT) ## Bring Python and SQL into the house style
 	@$(BIN)/ruff format .
 	@$(BIN)/sqlfluff fix --disable-progress-bar --processes 0 models snapshots tests/generic tests/parity tests/integrity
 
-bench: $(DEVELOPMENT) ## Measure speed and memory; prints figures, judges none
+bench: $(DEVELOPMENT) $(PEERS)/.requirements ## Measure speed and memory; prints figures, judges none
 	@exec $(BIN)/python -m pytest -s tests/python/bench -o python_files='bench_*.py' $(ARGS)
 
 soak: $(DEVELOPMENT) ## Ten simulated days of refreshes (half an hour): no leak, no slot missed
@@ -42,15 +43,18 @@ soak: $(DEVELOPMENT) ## Ten simulated days of refreshes (half an hour): no leak,
 
 # The lock holds every package for every supported Python and system, with hashes.
 lock: ## Write the lock files anew (needs uv)
-	@for extra in "" -dev; do \
-		uv pip compile --quiet pyproject.toml --extra install $${extra:+--extra dev} --universal \
-			--python-version 3.10 --generate-hashes --no-annotate --no-strip-extras --no-emit-index-url \
-			--no-emit-find-links --custom-compile-command "make lock" \
-			--output-file requirements$$extra.txt; \
-	done
+	@lock() { \
+		name=$$1; shift; \
+		uv pip compile --quiet "$$@" --universal --python-version 3.10 --generate-hashes --no-annotate \
+			--no-strip-extras --no-emit-index-url --no-emit-find-links \
+			--custom-compile-command "make lock" --output-file $$name; \
+	}; \
+	lock requirements.txt pyproject.toml --extra install && \
+	lock requirements-dev.txt pyproject.toml --extra install --extra dev && \
+	lock requirements-bench.txt --group bench
 
 clean: ## Remove what make installed; data in .oversight stays
-	@rm -rf $(VENV) target .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+	@rm -rf $(VENV) $(PEERS) target .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
 
 $(RUNTIME): requirements.txt pyproject.toml
 	@PYTHON="$(PYTHON)" sh .ci/install requirements.txt
@@ -59,3 +63,10 @@ $(RUNTIME): requirements.txt pyproject.toml
 $(DEVELOPMENT): requirements-dev.txt pyproject.toml
 	@PYTHON="$(PYTHON)" sh .ci/install requirements-dev.txt
 	@touch $@ $(RUNTIME)
+
+$(PEERS)/.requirements: requirements-bench.txt $(DEVELOPMENT)
+	@printf 'making $(PEERS), the programs to compare with\n'
+	@$(BIN)/python -m venv --clear $(PEERS)
+	@$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --no-input \
+		--require-hashes --no-deps --requirement requirements-bench.txt
+	@touch $@
