@@ -9,7 +9,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from datetime import datetime
 
 import psycopg2
@@ -18,7 +17,7 @@ from psycopg2.extensions import connection as Connection
 
 from runner.runs import spool
 from runner.runs.ending import Ending, close_rows, storable
-from runner.runs.opening import Opened, hold, open_rows
+from runner.runs.opening import Opened, hold, open_rows, release
 from warehouse.database import connect
 from warehouse.errors import OversightError
 from warehouse.retries import retrying
@@ -33,14 +32,6 @@ log = structlog.get_logger("oversight.runs")
 
 class RunCancelled(OversightError):  # noqa: N818 - it is no error of anything
     """The run was cancelled, or another runner closed it as abandoned and took its place."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Claim:
-    """For which slot a run is, and under which leadership; a person's run has neither."""
-
-    scheduled_for: datetime | None = None
-    epoch: int | None = None
 
 
 class Run:
@@ -142,6 +133,8 @@ class Run:
                 self.settings, autocommit=True, application_name=_APPLICATION
             )
         try:
+            # Before the row is closed: whoever sees its end may start the job again at once.
+            release(self._connection, self.run_ids)
             close_rows(self._connection, ending)
         except psycopg2.Error:
             self._connection.close()
@@ -180,14 +173,13 @@ class Run:
 
 
 @contextmanager
-def logged_run(settings: Settings, job_name: str, *, claim: Claim = Claim()) -> Iterator[Run]:
+def logged_run(settings: Settings, job_name: str) -> Iterator[Run]:
     """A row before the work, a heartbeat during it, and exactly one final state after it.
 
     While the same job runs elsewhere the row says `skipped_overlap`, and `is_skipped` is true: do
-    nothing then. Errors are written into the row and raised on. Raises SlotTaken when the claimed
-    slot has a row, Superseded when the claimed leadership is over.
+    nothing then. Errors are written into the row and raised on.
     """
-    with logged_runs(settings, {job_name: claim.scheduled_for}, epoch=claim.epoch) as run:
+    with logged_runs(settings, {job_name: None}) as run:
         yield run
 
 
@@ -195,7 +187,11 @@ def logged_run(settings: Settings, job_name: str, *, claim: Claim = Claim()) -> 
 def logged_runs(
     settings: Settings, slots: dict[str, datetime | None], *, epoch: int | None = None
 ) -> Iterator[Run]:
-    """The same for several jobs that are done together; those that still run are skipped."""
+    """The same for several jobs that are done together; those that still run are skipped.
+
+    `slots` says for when each is due, None when it is not by the schedule. Raises SlotTaken when a
+    slot has a row, Superseded when the leadership of `epoch` is over.
+    """
     connection = connect(settings, autocommit=True, application_name=_APPLICATION)
     try:
         spool.write_back(settings, connection)

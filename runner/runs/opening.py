@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
@@ -79,6 +80,7 @@ def open_rows(
                 )
                 row = cursor.fetchone()
                 if row and row[0]:
+                    cursor.execute("select pg_advisory_lock(%s, %s)", (LIVES, run_id))
                     opened[job_name] = run_id
                     continue
                 skipped[job_name] = run_id
@@ -88,8 +90,6 @@ def open_rows(
                     "error_message = 'this job is still running' where run_id = %s",
                     (run_id,),
                 )
-            if opened:
-                hold(connection, opened)
             cursor.execute("select instance_id::text from metadata.instance")
             instance = cursor.fetchone()
             assert instance is not None
@@ -104,7 +104,7 @@ def open_rows(
 
 
 def hold(connection: Connection, run_ids: dict[str, int]) -> None:
-    """Take the locks that say that these runs live, and that their jobs are taken."""
+    """Take the locks again, on a new connection: that these runs live, and have their jobs."""
     with connection.cursor() as cursor:
         for job_name, run_id in run_ids.items():
             cursor.execute(
@@ -112,3 +112,13 @@ def hold(connection: Connection, run_ids: dict[str, int]) -> None:
                 "pg_try_advisory_lock(hashtextextended('oversight job ' || %s, 0))",
                 (LIVES, run_id, job_name),
             )
+
+
+def release(connection: Connection, job_names: Iterable[str]) -> None:
+    """Let the next run of these jobs begin; a closed connection's locks go only a moment later."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "select pg_advisory_unlock(hashtextextended('oversight job ' || job_name, 0)) "
+            "from unnest(%s) as t (job_name)",
+            (list(job_names),),
+        )

@@ -11,7 +11,7 @@ import psycopg2
 import structlog
 from psycopg2.extensions import connection as Connection
 
-from runner.runs.log import Claim, Run, RunCancelled, logged_run
+from runner.runs.log import Run, RunCancelled, logged_run
 from runner.runs.warm_dbt import Dbt, DbtResult
 from warehouse.catalogue import Catalogue, read_catalogue
 from warehouse.database import connect
@@ -49,7 +49,6 @@ def refresh(
     *,
     full: bool = False,
     job_name: str | None = None,
-    claim: Claim = Claim(),  # noqa: B008 - it is frozen
     dbt: Dbt | None = None,
 ) -> Refresh:
     """Bring the named marts (all when none is named) and the facts below them up to date.
@@ -69,7 +68,7 @@ def refresh(
     try:
         with (
             ExitStack() as stack,
-            logged_run(settings, job_name or " ".join(["refresh", *marts]), claim=claim) as run,
+            logged_run(settings, job_name or " ".join(["refresh", *marts])) as run,
         ):
             run_id = run.run_id
             if not run.is_skipped:

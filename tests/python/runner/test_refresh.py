@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterator
-from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,6 @@ from simulated import specification
 from clusters import Cluster
 from runner.cli import main
 from runner.landing.load import load_engine
-from runner.runs.log import Claim
 from runner.runs.refresh import RefreshError, refresh
 from runner.simulation.simulate import simulate
 from warehouse.catalogue import deploy
@@ -145,12 +143,6 @@ def test_a_job_that_still_runs_is_skipped_and_logged(deployed: Settings) -> None
     finally:
         other.close()
     assert refresh(deployed).status == "success"
-
-
-def test_a_run_by_the_schedule_says_for_when(deployed: Settings) -> None:
-    slot = datetime(2026, 11, 1, 12, 15, tzinfo=timezone.utc)
-    refresh(deployed, ["daily_metrics"], claim=Claim(scheduled_for=slot))
-    assert newest_run(deployed)["scheduled_for"] == "2026-11-01T12:15:00+00:00"
 
 
 def test_dbt_by_hand_leaves_a_manual_row(deployed: Settings, tmp_path: Path) -> None:

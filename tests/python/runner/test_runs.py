@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import psycopg2
 import pytest
+from daemons import wait_until
 
 from runner.runs import spool
 from runner.runs.ending import Ending, abandon_dead, close_rows
-from runner.runs.log import Claim, RunCancelled, logged_run, logged_runs
+from runner.runs.log import RunCancelled, logged_run, logged_runs
 from runner.runs.opening import LIVES, SlotTaken, Superseded
 from runner.schedule.leader import Leadership
 from warehouse.database import connect
@@ -36,15 +35,6 @@ def states(settings: Settings) -> list[tuple[Any, ...]]:
     return rows(
         settings, "select job_name, status, error_message from metadata.refresh_log order by run_id"
     )
-
-
-def until(condition: Callable[[], bool], seconds: float) -> float:
-    """Wait for a condition; gives back how long it took."""
-    start = time.monotonic()
-    while not condition():
-        assert time.monotonic() - start < seconds, "it never came"
-        time.sleep(0.05)
-    return time.monotonic() - start
 
 
 def test_the_row_is_there_and_running_before_the_work_starts(warehouse: Settings) -> None:
@@ -91,7 +81,7 @@ def test_a_slot_is_taken_once_by_whoever_comes_first(warehouse: Settings) -> Non
         def claim(slot: datetime = slot, start: threading.Barrier = start) -> None:
             start.wait()
             try:
-                with logged_run(warehouse, "daily", claim=Claim(scheduled_for=slot)) as run:
+                with logged_runs(warehouse, {"daily": slot}) as run:
                     done.append(not run.is_skipped)  # noqa: B023 - joined in the same round
             except SlotTaken:
                 pass
@@ -119,7 +109,7 @@ def test_a_process_that_freezes_while_it_opens_a_row_lets_the_next_leader_in(
         )
         cursor.execute("select from metadata.leadership for share")
         second = Leadership(warehouse)
-        until(lambda: second.beat() is not None, 20)
+        wait_until(lambda: second.beat() is not None, 20)
         second.resign()
         with pytest.raises(psycopg2.Error):
             cursor.execute("commit")
@@ -161,15 +151,30 @@ def test_several_that_write_back_at_one_time_do_not_hinder_each_other(warehouse:
     assert list((warehouse.home / "spool").iterdir()) == []
 
 
+def test_a_job_may_start_again_as_soon_as_its_run_has_ended(warehouse: Settings) -> None:
+    asking = connect(warehouse, autocommit=True)
+    lock = "hashtextextended('oversight job daily', 0)"
+    try:
+        with asking.cursor() as cursor:
+            for _ in range(50):
+                with logged_run(warehouse, "daily"):
+                    pass
+                cursor.execute(f"select pg_try_advisory_lock({lock})")
+                assert cursor.fetchone() == (True,), "the run that has ended still had it"
+                cursor.execute(f"select pg_advisory_unlock({lock})")
+    finally:
+        asking.close()
+
+
 def test_a_leadership_that_is_over_starts_nothing(warehouse: Settings) -> None:
     rows(warehouse, "update metadata.leadership set epoch = 5")
     with (
         pytest.raises(Superseded),
-        logged_run(warehouse, "daily", claim=Claim(scheduled_for=SLOT, epoch=4)),
+        logged_runs(warehouse, {"daily": SLOT}, epoch=4),
     ):
         raise AssertionError("it ran")
     assert states(warehouse) == []
-    with logged_run(warehouse, "daily", claim=Claim(scheduled_for=SLOT, epoch=5)):
+    with logged_runs(warehouse, {"daily": SLOT}, epoch=5):
         pass
     assert states(warehouse) == [("daily", "success", None)]
 
@@ -179,7 +184,7 @@ def test_a_request_to_cancel_reaches_the_run(warehouse: Settings) -> None:
     with pytest.raises(RunCancelled), logged_run(warehouse, "daily") as run:
         run.on_over(called.set)
         rows(warehouse, "update metadata.refresh_log set cancel_requested_at = now()")
-        until(called.is_set, 6)
+        wait_until(called.is_set, 6)
         run.check()
     assert states(warehouse) == [("daily", "cancelled", "cancelled on request")]
 
@@ -216,7 +221,7 @@ def test_a_run_that_lost_its_lock_is_abandoned_after_the_grace_and_then_fenced(
             "select pg_terminate_backend(pid) from pg_stat_activity "
             "where application_name = 'oversight run log' and datname = current_database()",
         ) == [(True,)]
-        until(
+        wait_until(
             lambda: (
                 not rows(
                     warehouse,
