@@ -24,6 +24,7 @@ from runner.backfill.requests import backfill_of, request_backfill
 from runner.backfill.turn import Turn, TurnLostError
 from runner.backfill.weeks import label, window
 from runner.landing.ledger import LoadReport
+from runner.pull.errors import PullError
 from runner.runs.log import RunCancelled
 from runner.runs.refresh import refresh
 from runner.runs.warm_dbt import Dbt
@@ -53,6 +54,7 @@ class Run(Protocol):
 
 Pull = Callable[[Settings, Catalogue, str, tuple[date, date], Run], LoadReport]
 Refresh = Callable[[Settings, list[str], str], object]
+Check = Callable[[Catalogue, str], None]
 OnProgress = Callable[[Progress], None]
 
 
@@ -62,6 +64,8 @@ class Steps:
 
     pull: Pull
     refresh: Refresh
+    check: Check = lambda _catalogue, _engine: None
+    """Raises PullError when the engine can't be asked here at all."""
 
 
 def run_backfill(
@@ -90,6 +94,7 @@ def run_backfill(
                 steps=steps or steps_with(stack.enter_context(Dbt(settings))),
                 run=run,
             )
+            _check(work, backfill_id)
             status = _go_on(work, backfill_id, turn, on_progress)
         except RunCancelled:
             books.cancel_if_asked(settings, backfill_id, run.run_id)
@@ -125,6 +130,17 @@ def _wait(
         on_progress(now)
         time.sleep(WAIT_SECONDS)
         run.check()
+
+
+def _check(work: _Work, backfill_id: int) -> None:
+    """An engine whose address is not set here would fail week by week."""
+    try:
+        work.steps.check(work.catalogue, work.engine)
+    except PullError as error:
+        books.refuse(work.settings, backfill_id, str(error))
+        raise BackfillError(
+            f"backfill {backfill_id}: {error}; then `oversight backfill resume {backfill_id}`"
+        ) from error
 
 
 def _go_on(work: _Work, backfill_id: int, turn: Turn, on_progress: OnProgress) -> str:
@@ -246,9 +262,10 @@ def _catalogue(settings: Settings) -> Catalogue:
 
 def steps_with(dbt: Dbt) -> Steps:
     """Pulling over HTTP, and refreshes by a dbt that stays warm from week to week."""
-    from runner.pull.pull import pull
+    from runner.pull.pull import check_access, pull
 
     return Steps(
+        check=check_access,
         pull=lambda settings, catalogue, engine, week, run: pull(
             settings, catalogue, engine, window=week, run=run
         ),

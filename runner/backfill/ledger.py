@@ -269,6 +269,17 @@ def finish(settings: Settings, backfill_id: int) -> str:
         return str(row["status"])
 
 
+def refuse(settings: Settings, backfill_id: int, error: str) -> None:
+    """No week can be tried: it ends as failed at once, and its weeks wait for a resume."""
+    with ledger(settings) as cursor:
+        cursor.execute(
+            "update metadata.backfills set status = 'failed', finished_at = clock_timestamp(), "
+            "error_message = %s where backfill_id = %s and status in ('pending', 'running')",
+            (error[:_ERROR_CHARACTERS], backfill_id),
+        )
+        close_request(cursor, backfill_id)
+
+
 def close_request(cursor: Cursor, backfill_id: int) -> None:
     """What asked for a backfill ends as the backfill did."""
     cursor.execute(

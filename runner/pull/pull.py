@@ -86,6 +86,11 @@ def pull(
         return land(own)
 
 
+def check_access(catalogue: Catalogue, engine: str) -> None:
+    """Raise PullError unless what it takes to ask an engine is set here."""
+    read_access(engine, _asked_tables(catalogue, engine, None)[0][1], os.environ)
+
+
 @dataclass
 class _Pull:
     """One pull while it is done."""

@@ -121,6 +121,22 @@ def test_an_engine_that_is_down_fails_the_weeks_and_resume_mends_them(
     assert as_json("resume", "1", "--only-failed")["backfill"]["status"] == "done"
 
 
+@pytest.mark.usefixtures("ready")
+def test_an_engine_whose_address_is_not_set_is_refused_before_any_week_is_tried(
+    engine: ServedEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OVERSIGHT_NATIVE_URL")
+    refused = oversight("oversight", *RANGE)
+    assert refused.exit_code == 1
+    assert "set OVERSIGHT_NATIVE_URL" in refused.stderr
+    assert "then `oversight backfill resume 1`" in refused.stderr
+    status = as_json("status", "1")
+    assert status["backfill"]["status"] == "failed"
+    assert [week["attempt"] for week in status["weeks"]] == [0, 0, 0, 0]
+    monkeypatch.setenv("OVERSIGHT_NATIVE_URL", engine.environ["OVERSIGHT_NATIVE_URL"])
+    assert as_json("resume", "1")["backfill"]["percent"] == 100.0
+
+
 def test_ctrl_c_pauses_it(ready: ComparedWarehouse, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
