@@ -22,7 +22,7 @@ run: $(RUNTIME) ## Install if needed, start everything and serve; Ctrl-C stops i
 	@exec $(BIN)/oversight up
 
 test: lint ## Check everything, on temporary servers of the tests' own
-	@exec $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile $(ARGS)
+	@exec $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile --durations 15 $(ARGS)
 
 lint: $(DEVELOPMENT) ## Style and types of Python, style of SQL
 	@$(BIN)/ruff check .
