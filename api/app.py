@@ -33,7 +33,9 @@ def create_app(settings: Settings, *, limits: Limits | None = None) -> Flask:
     problems.register(app)
     for blueprint in (health.blueprint, metadata.blueprint, marts.blueprint, openapi.blueprint):
         app.register_blueprint(blueprint)
-    app.wsgi_app = Edge(app.wsgi_app, authenticator=authenticator)  # type: ignore[method-assign]
+    app.wsgi_app = Edge(  # type: ignore[method-assign]
+        app.wsgi_app, authenticator=authenticator, log_share=settings.log_share
+    )
     return app
 
 

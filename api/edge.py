@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import re
 import time
-import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,15 +17,19 @@ from werkzeug.datastructures import Headers
 from werkzeug.wrappers import Request
 from werkzeug.wsgi import ClosingIterator
 
-from api import problems
+from api import problems, trace
 from api.auth import Authenticator, Principal
+from api.trace import Trace
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 EXCHANGE = "oversight.exchange"
 OPEN_PREFIX = "/health/"
-_REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+ADMIN_PREFIX = "/api/admin/"
+SLOW_SECONDS = 1.0
+_PARAMETER = re.compile(r"[a-z][a-z0-9_]{0,39}")
+_MOST_PARAMETERS = 20
 
 log = structlog.get_logger()
 
@@ -36,25 +39,37 @@ class Exchange:
     """One request and its answer; `principal` is None where no key is asked for."""
 
     started: float
-    request_id: str
+    trace: Trace
     principal: Principal | None = None
     status: int = 0
+
+    @property
+    def request_id(self) -> str:
+        """The name of the request that its caller sees, too."""
+        return self.trace.request_id
 
 
 class Edge:
     """A WSGI application around Flask's own."""
 
-    def __init__(self, app: WSGIApplication, *, authenticator: Authenticator) -> None:
+    def __init__(
+        self, app: WSGIApplication, *, authenticator: Authenticator, log_share: float
+    ) -> None:
         self._app = app
         self._authenticator = authenticator
+        self._log_share = log_share
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request; every answer carries the request's id."""
-        sent = environ.get("HTTP_X_REQUEST_ID", "")
         exchange = Exchange(
             started=time.perf_counter(),
-            request_id=sent if _REQUEST_ID.fullmatch(sent) else uuid.uuid4().hex,
+            trace=Trace.of(
+                environ.get("HTTP_X_REQUEST_ID", ""),
+                environ.get("HTTP_TRACEPARENT", ""),
+                share=self._log_share,
+            ),
         )
+        trace.current.set(exchange.trace)
         environ[EXCHANGE] = exchange
 
         def start(
@@ -63,6 +78,7 @@ class Edge:
             exchange.status = int(status[:3])
             headers = Headers(fields)
             headers["X-Request-Id"] = exchange.request_id
+            headers["Server-Timing"] = _server_timing(exchange)
             headers.setdefault("Cache-Control", "private, no-cache")
             headers["Vary"] = "Authorization"
             return start_response(status, list(headers), exc_info)
@@ -85,15 +101,42 @@ class Edge:
         return self._app
 
 
+def _server_timing(exchange: Exchange) -> str:
+    """How long the app took until the answer began, and the database of it, in ms; the trace."""
+    here = exchange.trace
+    app_ms = (time.perf_counter() - exchange.started) * 1000
+    return (
+        f"app;dur={app_ms:.1f}, db;dur={here.db_seconds * 1000:.1f},"
+        f' traceparent;desc="{here.traceparent}"'
+    )
+
+
 def _finish(environ: WSGIEnvironment, exchange: Exchange) -> None:
-    log.info(
+    """Log what is sampled, every error, what was slow and every call of an administrator."""
+    here, status = exchange.trace, exchange.status
+    seconds = time.perf_counter() - exchange.started
+    path = environ.get("PATH_INFO", "")
+    is_slow = seconds > SLOW_SECONDS
+    if not (here.is_sampled or status >= 400 or is_slow or path.startswith(ADMIN_PREFIX)):
+        return
+    tell = log.error if status >= 500 else log.warning if is_slow else log.info
+    tell(
         "request",
         process=os.getpid(),
         method=environ.get("REQUEST_METHOD"),
-        path=environ.get("PATH_INFO"),
-        parameters=sorted(Request(environ).args),
-        status=exchange.status,
-        ms=round((time.perf_counter() - exchange.started) * 1000, 1),
-        request_id=exchange.request_id,
+        path=path,
+        parameters=_parameters(environ),
+        status=status,
+        ms=round(seconds * 1000, 1),
+        db_ms=round(here.db_seconds * 1000, 1),
+        request_id=here.request_id,
+        trace_id=here.trace_id,
+        span_id=here.span_id,
         principal=exchange.principal.name if exchange.principal else None,
     )
+
+
+def _parameters(environ: WSGIEnvironment) -> list[str]:
+    """Names as parameters have them; what else stands there may be anybody's name or key."""
+    names = [name for name in Request(environ).args if _PARAMETER.fullmatch(name)]
+    return sorted(names)[:_MOST_PARAMETERS]

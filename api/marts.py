@@ -43,7 +43,7 @@ def read_mart(mart_path: str) -> Response:
         served, asked, g.principal, position, timeout_ms=here.limits.statement_timeout_ms
     )
     try:
-        row = here.pool.read(message, comment=f"request {g.request_id}")
+        row = here.pool.read(message)
     except (psycopg2.errors.UndefinedTable, psycopg2.errors.UndefinedColumn) as error:
         raise unavailable(
             "not-built", "this mart is declared but not built yet", retry_after_seconds=60

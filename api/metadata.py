@@ -47,7 +47,7 @@ def refresh() -> Response:
     message = _message(
         here.catalogue.current(), g.principal, timeout_ms=here.limits.statement_timeout_ms
     )
-    row = here.pool.read(message, comment=f"request {g.request_id}")
+    row = here.pool.read(message)
     assert row is not None
     return Response(row[0], content_type="application/json")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -14,6 +15,7 @@ from psycopg2.sql import Composable
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import QueuePool
 
+from api import trace
 from api.problems import unavailable
 
 CONNECT_TIMEOUT_SECONDS = 5
@@ -40,13 +42,28 @@ class Pool:
             use_lifo=True,
         )
 
-    def read(self, message: Composable | str, *, comment: str = "") -> Row | None:
+    def read(self, message: Composable | str) -> Row | None:
         """Send one message of statements and return the first row of its last statement.
 
         On an autocommit connection the statements of a message are one transaction, so that
-        `set local` reaches the last of them. Raises ProblemError (503) when the database is away,
-        busy or takes too long.
+        `set local` reaches the last of them. The ids of the request stand before it, and its time,
+        waiting included, counts as the request's time in the database. Raises ProblemError (503)
+        when the database is away, busy or takes too long.
         """
+        here = trace.current.get()
+        if here is None:
+            return self._read(message, "")
+        started = time.perf_counter()
+        try:
+            return self._read(message, here.sql_comment())
+        finally:
+            here.db_seconds += time.perf_counter() - started
+
+    def close(self) -> None:
+        """Close idle connections."""
+        self._pool.dispose()
+
+    def _read(self, message: Composable | str, comment: str) -> Row | None:
         pool = self._current()
         try:
             return _attempt(pool, message, comment)
@@ -61,10 +78,6 @@ class Pool:
                 "the database cannot be reached; try again",
                 retry_after_seconds=5,
             ) from error
-
-    def close(self) -> None:
-        """Close idle connections."""
-        self._pool.dispose()
 
     def _connect(self) -> Connection:
         connection: Connection = psycopg2.connect(
@@ -108,7 +121,7 @@ def _attempt(pool: QueuePool, message: Composable | str, comment: str) -> Row | 
     try:
         with driver.cursor() as cursor:
             text = message if isinstance(message, str) else message.as_string(driver)
-            cursor.execute(f"/* {comment} */ {text}" if comment else text)
+            cursor.execute(comment + text)
             row: Row | None = cursor.fetchone()
     except (psycopg2.errors.QueryCanceled, psycopg2.errors.LockNotAvailable) as error:
         raise unavailable(

@@ -29,6 +29,8 @@ class Settings:
     api_host: str = "127.0.0.1"
     api_port: int = 8080
     api_workers: int = 2
+    log_share: float = 1.0
+    """The share of successful requests that the API logs; errors and slow ones always are."""
     is_dbt_warm: bool = True
     """Whether the runner keeps dbt's imports and parsed project in a process of their own."""
     signing_key: str | None = field(default=None, repr=False)
@@ -78,6 +80,7 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         api_host=environ.get("OVERSIGHT_API_HOST") or "127.0.0.1",
         api_port=_integer(environ, "OVERSIGHT_API_PORT", default=8080, least=1, most=65535),
         api_workers=_integer(environ, "OVERSIGHT_API_WORKERS", default=2, least=1, most=64),
+        log_share=_share(environ, "OVERSIGHT_LOG_SAMPLE"),
         is_dbt_warm=_choice(environ, "OVERSIGHT_DBT", ("warm", "subprocess")) == "warm",
         signing_key=signing_key,
         alerts=_addresses(environ, "OVERSIGHT_ALERTS"),
@@ -130,6 +133,14 @@ def _choice(environ: Mapping[str, str], name: str, choices: Sequence[str]) -> st
     if text not in choices:
         raise SettingsError(f"{name} is {text!r}; it must be {' or '.join(choices)}")
     return text
+
+
+def _share(environ: Mapping[str, str], name: str) -> float:
+    """A share from 0 to 1; all when nothing is set."""
+    text = environ.get(name) or "1"
+    if not re.fullmatch(r"0(\.[0-9]+)?|1(\.0+)?", text):
+        raise SettingsError(f"{name} is {text!r}; it must be a share from 0 to 1, such as 0.01")
+    return float(text)
 
 
 def _integer(environ: Mapping[str, str], name: str, *, default: int, least: int, most: int) -> int:

@@ -25,7 +25,15 @@ STOP_SECONDS = 10
 class ServerProcess:
     """`oversight serve`, as the process that it becomes."""
 
-    def __init__(self, warehouse: ApiWarehouse, log: Path, **environment: str) -> None:
+    def __init__(
+        self,
+        warehouse: ApiWarehouse,
+        log: Path,
+        *,
+        stderr: int | None = None,
+        **environment: str,
+    ) -> None:
+        """Its output goes to the file `log`; `stderr` may be another place for its errors."""
         self.port = free_port()
         self.log = log
         with log.open("wb") as errors:
@@ -34,7 +42,7 @@ class ServerProcess:
                 cwd=PROJECT_DIR,
                 env=environment_of(warehouse, self.port) | environment,
                 stdout=errors,
-                stderr=errors,
+                stderr=errors if stderr is None else stderr,
             )
 
     def get(self, path: str, key: str | None = None) -> tuple[int, Any]:

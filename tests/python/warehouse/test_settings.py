@@ -28,6 +28,8 @@ def test_with_nothing_set_it_is_the_checkout_and_its_embedded_server() -> None:
         ({"OVERSIGHT_API_PORT": "65536"}, "OVERSIGHT_API_PORT"),
         ({"OVERSIGHT_API_PORT": "-1"}, "OVERSIGHT_API_PORT"),
         ({"OVERSIGHT_API_WORKERS": "0"}, "OVERSIGHT_API_WORKERS"),
+        ({"OVERSIGHT_LOG_SAMPLE": "1.5"}, "OVERSIGHT_LOG_SAMPLE"),
+        ({"OVERSIGHT_LOG_SAMPLE": "nan"}, "OVERSIGHT_LOG_SAMPLE"),
         ({"OVERSIGHT_DBT": "cold"}, "OVERSIGHT_DBT"),
         ({"OVERSIGHT_DATABASE_URL": "mysql://host/name"}, "OVERSIGHT_DATABASE_URL"),
         ({"OVERSIGHT_DIRECT_DATABASE_URL": URL}, "OVERSIGHT_DIRECT_DATABASE_URL"),
