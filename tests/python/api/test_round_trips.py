@@ -65,7 +65,7 @@ def test_the_message_names_the_request_and_is_read_only(
     client = proxied.client(proxied.key("named", organization=["alpha"]), REMEMBERING)
     client.get("daily-metrics", {"X-Request-Id": "trace-77"})
     text = proxy.texts[-1]
-    assert text.startswith("/* request trace-77 */")
+    assert text.startswith("/*request_id='trace-77',traceparent='00-")
     assert text.index("set transaction read only") < text.index("set local role")
     assert text.index("set local role") < text.index('from "reporting"')
 
