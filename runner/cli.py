@@ -8,6 +8,7 @@ from runner.commands.backfill import backfill
 from runner.commands.cancel import cancel
 from runner.commands.database import db
 from runner.commands.load import load
+from runner.commands.mcp import mcp
 from runner.commands.output import print_error, remember, wants_json
 from runner.commands.pull import pull
 from runner.commands.refresh import refresh, schedule
@@ -63,6 +64,7 @@ _COMMANDS = (
     db,
     key,
     load,
+    mcp,
     openapi,
     pull,
     refresh,

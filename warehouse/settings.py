@@ -11,6 +11,7 @@ from warehouse.errors import SettingsError
 SIGNING_KEY_MIN_CHARACTERS = 32
 # A comma within an address, such as between two recipients, separates nothing.
 _NEXT_ADDRESS = re.compile(r"[,\s]+(?=[A-Za-z][A-Za-z0-9]*://)")
+_WEB_ADDRESS = re.compile(r"https?://[A-Za-z0-9.\-\[\]:]+(/[A-Za-z0-9._~/-]*)?")
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9]*://\S+")
 
 
@@ -35,6 +36,10 @@ class Settings:
     """Whether the runner keeps dbt's imports and parsed project in a process of their own."""
     signing_key: str | None = field(default=None, repr=False)
     """From the environment; None means the file `signing_key_path`, which `oversight up` makes."""
+    api_url: str | None = None
+    """Where the API is called, by the MCP adapter; None means this host's own port."""
+    api_key: str | None = field(default=None, repr=False)
+    """What the MCP adapter calls the API with on standard input and output."""
     alerts: tuple[str, ...] = field(default=(), repr=False)
     """Addresses that Apprise sends to; they hold passwords and tokens."""
 
@@ -42,6 +47,11 @@ class Settings:
     def signing_key_path(self) -> Path:
         """The file that holds the signing key of a single host."""
         return self.home / "signing.key"
+
+    @property
+    def reached_api_url(self) -> str:
+        """Where the API is called."""
+        return self.api_url or f"http://127.0.0.1:{self.api_port}"
 
     @property
     def is_embedded(self) -> bool:
@@ -83,6 +93,8 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         log_share=_share(environ, "OVERSIGHT_LOG_SAMPLE"),
         is_dbt_warm=_choice(environ, "OVERSIGHT_DBT", ("warm", "subprocess")) == "warm",
         signing_key=signing_key,
+        api_url=_web_address(environ, "OVERSIGHT_API_URL"),
+        api_key=secret(environ, "OVERSIGHT_API_KEY"),
         alerts=_addresses(environ, "OVERSIGHT_ALERTS"),
     )
 
@@ -111,6 +123,13 @@ def _url(environ: Mapping[str, str], name: str) -> str | None:
             f"{name} is no PostgreSQL address; it looks like postgresql://user:password@host/name"
         )
     return url
+
+
+def _web_address(environ: Mapping[str, str], name: str) -> str | None:
+    url = environ.get(name) or None
+    if url is not None and not _WEB_ADDRESS.fullmatch(url):
+        raise SettingsError(f"{name} is {url!r}; it looks like https://oversight.example.com")
+    return url.rstrip("/") if url else None
 
 
 def _addresses(environ: Mapping[str, str], name: str) -> tuple[str, ...]:

@@ -1,0 +1,75 @@
+"""`oversight mcp` as a process of a test's own, on standard input and output or over HTTP."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx2
+from mcp import Client
+from mcp.client.stdio import StdioServerParameters
+from mcp.client.streamable_http import streamable_http_client
+from server_process import START_SECONDS, STOP_SECONDS, free_port
+
+from clusters import PROJECT_DIR
+
+COMMAND = [sys.executable, "-m", "runner.cli", "mcp"]
+
+
+def stdio_parameters(api_port: int, key: str) -> StdioServerParameters:
+    """How a host starts it on standard input and output."""
+    return StdioServerParameters(
+        command=COMMAND[0],
+        args=COMMAND[1:],
+        cwd=PROJECT_DIR,
+        env=environment(api_port) | {"OVERSIGHT_API_KEY": key},
+    )
+
+
+def environment(api_port: int) -> dict[str, str]:
+    """The variables of an adapter of the API at a port."""
+    return os.environ | {"OVERSIGHT_API_URL": f"http://127.0.0.1:{api_port}"}
+
+
+class McpServer:
+    """`oversight mcp --http`."""
+
+    def __init__(self, api_port: int, log: Path, *options: str) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}/mcp"
+        self.log = log
+        with log.open("wb") as errors:
+            self.process = subprocess.Popen(
+                [*COMMAND, "--http", "--port", str(self.port), *options],
+                cwd=PROJECT_DIR,
+                env=environment(api_port),
+                stdout=errors,
+                stderr=errors,
+            )
+
+    def wait_until_ready(self) -> None:
+        """Until it answers."""
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            assert self.process.poll() is None, self.log.read_text()
+            try:
+                assert httpx2.get(self.url).status_code == 405
+                return
+            except httpx2.TransportError:
+                time.sleep(0.05)
+        raise AssertionError(f"not ready: {self.log.read_text()}")
+
+    def client(self, key: str, mode: str = "auto") -> Client:
+        """The SDK's client with a key."""
+        http = httpx2.AsyncClient(
+            headers={"Authorization": f"Bearer {key}"}, timeout=START_SECONDS, trust_env=False
+        )
+        return Client(streamable_http_client(self.url, http_client=http), mode=mode)
+
+    def stop(self) -> int:
+        """Ask it to stop and give back its exit status."""
+        self.process.terminate()
+        return self.process.wait(STOP_SECONDS)
