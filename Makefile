@@ -28,6 +28,7 @@ lint: $(DEVELOPMENT) ## Style and types of Python, style of SQL
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/oversight openapi --check
 	@$(BIN)/sqlfluff lint --disable-progress-bar --processes 0 models snapshots tests/generic tests/parity tests/integrity
 
 format: $(DEVELOPMENT) ## Bring Python and SQL into the house style

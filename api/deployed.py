@@ -40,7 +40,7 @@ class ServedMart:
     @property
     def organization_column(self) -> str:
         """The column that is part of every key and shown to nobody."""
-        return self.mart.scope.get("organization", "organization_id")
+        return self.parameters.organization_column
 
 
 @dataclass(frozen=True)

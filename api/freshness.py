@@ -32,7 +32,8 @@ _BLOCK = SQL("""
     'sla_seconds', {sla},
     'late_after', {late_after},
     'status', metadata.freshness_status({times}.last_refresh_at, {times}.late_after),
-    'parity', {parity}
+    'parity', {parity},
+    'is_stale', false
 """)
 
 

@@ -3,32 +3,32 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlencode
 
 import psycopg2.errors
 from flask import Blueprint, Response, g, json, request
-from marshmallow import RAISE, Schema
 
-from api import query
+from api import formats, query
 from api.auth import require_role
 from api.deployed import ServedMart
-from api.parameters import load
+from api.parameters import NO_PARAMETERS, Request, load
 from api.problems import unavailable
 from api.state import PREFIX, state
 from warehouse.catalogue import Mart
 
 blueprint = Blueprint("marts", __name__, url_prefix=PREFIX)
-_NO_PARAMETERS = Schema.from_dict({}, name="no_parameters")(unknown=RAISE)
 
 
 @blueprint.get("/marts")
 def list_marts() -> Response:
     """The marts that the caller's role may read."""
-    load(_NO_PARAMETERS, request.args)
+    load(NO_PARAMETERS, request.args)
+    formats.chosen(request.headers.get("Accept"), (formats.JSON,))
     served = state().catalogue.current()
     body = [
         describe(item) for item in served.marts.values() if g.principal.role in item.mart.readers
     ]
-    return Response(json.dumps({"data": body}), content_type="application/json")
+    return Response(json.dumps({"data": body}), content_type=formats.JSON)
 
 
 @blueprint.get("/<path:mart_path>")
@@ -37,6 +37,7 @@ def read_mart(mart_path: str) -> Response:
     here = state()
     served = here.catalogue.current().mart(mart_path)
     require_role(g.principal, served.mart.readers)
+    formats.chosen(request.headers.get("Accept"), (formats.JSON,))
     asked = served.parameters.request(request.args)
     position = here.tokens.read(served.mart, asked, g.principal)
     message = query.message(
@@ -58,7 +59,17 @@ def read_mart(mart_path: str) -> Response:
         f'{{"data":[{page.rows}],"next_page":{json.dumps(token)}'
         f',"window":{json.dumps(window)},"freshness":{page.freshness}}}'
     )
-    return Response(body, content_type="application/json")
+    answer = Response(body, content_type=formats.JSON)
+    if token is not None:
+        answer.headers["Link"] = next_link(asked, token)
+    return answer
+
+
+def next_link(asked: Request, token: str) -> str:
+    """The Link header that leads to the next page, by its path on this server."""
+    size = [] if asked.page_size is None else [("page_size", str(asked.page_size))]
+    query = urlencode([*asked.query, *size, ("page", token)])
+    return f'<{request.path}?{query}>; rel="next"'
 
 
 def describe(served: ServedMart) -> dict[str, Any]:

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from flask import Blueprint, Response, g, request
-from marshmallow import RAISE, Schema
 from psycopg2.sql import SQL, Composable, Literal
 
-from api import freshness
+from api import formats, freshness
 from api.auth import Principal
 from api.deployed import Served, ServedMart
-from api.parameters import load
+from api.parameters import NO_PARAMETERS, load
 from api.scope import reading_as
 from api.state import PREFIX, state
 
 LATEST_RUNS = 50
 INSIDERS = ("operator", "admin")
 blueprint = Blueprint("metadata", __name__, url_prefix=f"{PREFIX}/metadata")
-_NO_PARAMETERS = Schema.from_dict({}, name="no_parameters")(unknown=RAISE)
 
 _READ = SQL("""
 select json_build_object(
@@ -42,14 +40,15 @@ _VIEW = SQL("""(
 @blueprint.get("/refresh")
 def refresh() -> Response:
     """Runs and freshness in one read."""
-    load(_NO_PARAMETERS, request.args)
+    load(NO_PARAMETERS, request.args)
+    formats.chosen(request.headers.get("Accept"), (formats.JSON,))
     here = state()
     message = _message(
         here.catalogue.current(), g.principal, timeout_ms=here.limits.statement_timeout_ms
     )
     row = here.pool.read(message)
     assert row is not None
-    return Response(row[0], content_type="application/json")
+    return Response(row[0], content_type=formats.JSON)
 
 
 def _message(served: Served, principal: Principal, *, timeout_ms: int) -> Composable:

@@ -2,121 +2,23 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
-from decimal import Decimal
 from functools import cached_property
 from typing import Any
 
-from marshmallow import RAISE, Schema, ValidationError, fields, validate
+from marshmallow import RAISE, Schema, ValidationError
 from werkzeug.datastructures import MultiDict
 
+from api.parameter_fields import Day, Names, Parameter, Token, Week, Whole, filter_field
 from api.problems import ParameterError, bad_request
-from warehouse.catalogue import Mart, MartWindow
+from warehouse.catalogue import Mart, MartColumn, MartWindow
 
 DEFAULT_PAGE_SIZE = 500
 MAX_PAGE_SIZE = 5000
 PAGING = ("page", "page_size")
-_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-_WEEK = re.compile(r"([0-9]{4})-W([0-9]{2})")
-_WHOLE = re.compile(r"-?[0-9]{1,18}")
-_NUMBER = re.compile(r"-?[0-9]{1,30}(\.[0-9]{1,20})?")
-_TOKEN = re.compile(r"[A-Za-z0-9_.-]{1,6000}")
-_UNFIT_TEXT = re.compile("[\x00-\x1f\x7f\ufffd]")
-
-
-class Day(fields.Field[date]):
-    """A calendar day, YYYY-MM-DD and nothing else that ISO 8601 allows."""
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> date:
-        if not _DAY.fullmatch(value):
-            raise ValidationError(f"{_shown(value)} is not a day; write YYYY-MM-DD")
-        try:
-            return date.fromisoformat(value)
-        except ValueError as error:
-            raise ValidationError(f"{_shown(value)} is a day that does not exist") from error
-
-
-class Week(fields.Field[date]):
-    """An ISO week, YYYY-Www, as the date of its Monday."""
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> date:
-        match = _WEEK.fullmatch(value)
-        if match is None:
-            raise ValidationError(
-                f"{_shown(value)} is not an ISO week; write YYYY-Www, such as 2026-W07"
-            )
-        year, week = int(match.group(1)), int(match.group(2))
-        try:
-            return date.fromisocalendar(year, week, 1)
-        except ValueError as error:
-            detail = f"; {year} has {_weeks_of(year)} ISO weeks" if 0 < year < 9999 else ""
-            raise ValidationError(f"the week {value} does not exist{detail}") from error
-
-
-class Text(fields.Field[str]):
-    """Text as it may be compared with a column; empty is refused, it would restrict nothing."""
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
-        if not value:
-            raise ValidationError("is empty; give a value or leave the parameter out")
-        if len(value) > 500 or _UNFIT_TEXT.search(value):
-            raise ValidationError("is no usable text: over 500 characters, or not printable UTF-8")
-        return str(value)
-
-
-class Token(fields.Field[str]):
-    """An opaque token; its own check comes later, with the query that it belongs to."""
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
-        if not _TOKEN.fullmatch(value):
-            raise ValidationError("is no page token; use the next_page of the answer before")
-        return str(value)
-
-
-class Whole(fields.Field[int]):
-    """A whole number in digits."""
-
-    def __init__(self, *, least: int | None = None, most: int | None = None, **kwargs: Any) -> None:
-        bounds = validate.Range(min=least, max=most) if (least, most) != (None, None) else None
-        super().__init__(validate=bounds, **kwargs)
-        self.least, self.most = least, most
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
-        if not _WHOLE.fullmatch(value):
-            raise ValidationError(f"{_shown(value)} is not a whole number")
-        return int(value)
-
-
-class Number(fields.Field[Decimal]):
-    """A decimal number in digits."""
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Decimal:
-        if not _NUMBER.fullmatch(value):
-            raise ValidationError(f"{_shown(value)} is not a number")
-        return Decimal(value)
-
-
-class Flag(fields.Field[bool]):
-    """true or false."""
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> bool:
-        if value not in ("true", "false"):
-            raise ValidationError(f"{_shown(value)} is neither true nor false")
-        return bool(value == "true")
-
-
-_FIELD_OF_TYPE: Mapping[str, type[fields.Field[Any]]] = {
-    "date": Day,
-    "smallint": Whole,
-    "integer": Whole,
-    "int": Whole,
-    "bigint": Whole,
-    "numeric": Number,
-    "boolean": Flag,
-}
+NO_PARAMETERS: Schema = Schema.from_dict({}, name="no_parameters")(unknown=RAISE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,12 +31,16 @@ class Window:
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """A checked read of one mart. `query` holds the parameters as sent, without paging."""
+    """A checked read of one mart. `query` holds the parameters as sent, without paging.
+
+    `columns` are those to show, in the mart's order; `page_size` is None where none was sent.
+    """
 
     window: Window
     filters: Mapping[str, Any]
+    columns: tuple[MartColumn, ...]
     page: str | None
-    page_size: int
+    page_size: int | None
     query: tuple[tuple[str, str], ...]
 
 
@@ -144,28 +50,44 @@ class MartParameters:
 
     mart: Mart
 
+    @property
+    def organization_column(self) -> str:
+        """The column that is part of every key and shown to nobody."""
+        return self.mart.scope.get("organization", "organization_id")
+
+    @cached_property
+    def columns(self) -> tuple[MartColumn, ...]:
+        """The columns that may be shown, in the mart's order."""
+        return tuple(c for c in self.mart.columns if c.name != self.organization_column)
+
     @cached_property
     def schema(self) -> Schema:
         """The schema; unknown parameters are refused."""
-        declared: dict[str, fields.Field[Any]] = {}
+        declared: dict[str, Parameter] = {}
         window = self.mart.window
         if window is not None:
             if window.kind == "week":
-                declared["week"] = Week(metadata={"description": "One ISO week, YYYY-Www."})
-            declared["from"] = Day(metadata={"description": _from_text(window)})
-            declared["to"] = Day(metadata={"description": _to_text(window)})
+                declared["week"] = Week(
+                    description="One ISO week, YYYY-Www, instead of `from` and `to`."
+                )
+            declared["from"] = Day(description=_from_text(window))
+            declared["to"] = Day(description=_to_text(window))
         for name in self.mart.filters:
-            column = self.mart.column(name)
-            kind = _FIELD_OF_TYPE.get(column.data_type.split("(")[0], Text)
-            declared[name] = kind(metadata={"description": f"Only rows with this {name}."})
+            declared[name] = filter_field(name, self.mart.column(name).data_type)
+        declared["fields"] = Names(
+            known=[column.name for column in self.columns],
+            description="Only these columns, with commas between; without it, all of them.",
+        )
         declared["page"] = Token(
-            metadata={"description": "The next_page of the answer before, with the same query."}
+            description="The next_page of the answer before, with the same query."
         )
         declared["page_size"] = Whole(
             least=1,
             most=MAX_PAGE_SIZE,
-            load_default=DEFAULT_PAGE_SIZE,
-            metadata={"description": f"Rows per page, at most {MAX_PAGE_SIZE}."},
+            description=(
+                f"Rows per page, at most {MAX_PAGE_SIZE}; without it, {DEFAULT_PAGE_SIZE} in JSON"
+                " and the whole window in CSV and NDJSON."
+            ),
         )
         schema: Schema = Schema.from_dict(dict(declared), name=f"{self.mart.name}_parameters")()
         schema.unknown = RAISE
@@ -177,10 +99,14 @@ class MartParameters:
         return Request(
             window=self._window(values),
             filters={name: values[name] for name in self.mart.filters if name in values},
+            columns=self._shown(values.get("fields")),
             page=values.get("page"),
-            page_size=values["page_size"],
+            page_size=values.get("page_size"),
             query=tuple(sorted(pair for pair in arguments.items() if pair[0] not in PAGING)),
         )
+
+    def _shown(self, names: tuple[str, ...] | None) -> tuple[MartColumn, ...]:
+        return tuple(c for c in self.columns if names is None or c.name in names)
 
     def _window(self, values: Mapping[str, Any]) -> Window:
         window = self.mart.window
@@ -243,20 +169,12 @@ def _check_window(first: date, last: date, window: MartWindow) -> None:
         )
 
 
-def _shown(value: str) -> str:
-    return repr(value if len(value) <= 40 else value[:40] + "...")
-
-
 def _shift(day: date, days: int) -> date:
     """The day so many days on, kept inside what a date can say."""
     try:
         return day + timedelta(days=days)
     except OverflowError:
         return date.max if days > 0 else date.min
-
-
-def _weeks_of(year: int) -> int:
-    return date(year, 12, 28).isocalendar().week
 
 
 def _from_text(window: MartWindow) -> str:

@@ -13,10 +13,10 @@ from api import freshness
 from api.auth import Principal
 from api.deployed import ServedMart
 from api.paging import Position
-from api.parameters import Request
+from api.parameters import DEFAULT_PAGE_SIZE, Request
 from api.pool import Row
 from api.scope import condition, reading_as, where
-from warehouse.catalogue import MartColumn
+from warehouse.catalogue import Mart, MartColumn
 
 SCHEMA = "reporting"
 _INSTANTS = ("timestamptz", "timestamp with time zone")
@@ -68,6 +68,7 @@ def message(
 ) -> Composable:
     """The whole message of a read; `position` is where the page before ended."""
     mart = served.mart
+    size = request.page_size or DEFAULT_PAGE_SIZE
     first, last = request.window.first, request.window.last
     if position is not None:
         first, last = position.first, position.last
@@ -82,7 +83,7 @@ def message(
         days_before=Literal(mart.window.default_days - 1 if mart.window else 0),
         through=freshness.day_of(SQL("data_through"), served.reporting_timezone),
         today=freshness.day_of(SQL("now()"), served.reporting_timezone),
-        columns=SQL(", ").join(Identifier("m", column.name) for column in mart.columns),
+        columns=SQL(", ").join(Identifier("m", name) for name in _needed(mart, request)),
         relation=Identifier(SCHEMA, mart.name),
         where=where(
             [
@@ -93,11 +94,9 @@ def message(
             ]
         ),
         order=SQL(", ").join(Identifier("m", name) for name in mart.grain),
-        one_more=Literal(request.page_size + 1),
-        size=Literal(request.page_size),
-        shown=SQL(", ").join(
-            _shown(column) for column in mart.columns if column.name != served.organization_column
-        ),
+        one_more=Literal(size + 1),
+        size=Literal(size),
+        shown=SQL(", ").join(_shown(column) for column in request.columns),
         position=SQL(", ").join(SQL("{}::text").format(Identifier("p", n)) for n in mart.grain),
         freshness=freshness.block(
             relation="times",
@@ -130,6 +129,11 @@ def page_of(row: Row, served: ServedMart) -> Page:
             after=tuple(json.loads(after)),
         ),
     )
+
+
+def _needed(mart: Mart, request: Request) -> list[str]:
+    """The columns to read: those to show, and the grain, which gives the place of the next page."""
+    return list(dict.fromkeys([*mart.grain, *(column.name for column in request.columns)]))
 
 
 def _scope_conditions(served: ServedMart, principal: Principal) -> list[Composable | None]:

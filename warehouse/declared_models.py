@@ -17,7 +17,7 @@ _SOURCE_CALL = re.compile(r"source\(\s*['\"](\w+)['\"]\s*,\s*['\"](\w+)['\"]\s*\
 
 # What the API answers itself below /api/reporting/v1, and the parameters that it gives to marts.
 RESERVED_PATHS = ("marts", "metadata/refresh")
-RESERVED_PARAMETERS = frozenset({"from", "to", "week", "page", "page_size"})
+RESERVED_PARAMETERS = frozenset({"from", "to", "week", "fields", "page", "page_size"})
 
 
 class ModelReader(DeclarationReader):

@@ -20,11 +20,15 @@ def serve() -> None:
     os.execv(sys.executable, [sys.executable, "-m", "api.server"])
 
 
-@click.command(epilog="\b\nExample:\n  oversight openapi > api/openapi.json")
-def openapi() -> None:
+@click.command(
+    epilog="\b\nExamples:\n  oversight openapi > api/openapi.json\n  oversight openapi --check"
+)
+@click.option("--check", is_flag=True, help="Say how api/openapi.json differs, if it does.")
+def openapi(check: bool) -> None:
     """Print the OpenAPI description of what the project declares."""
     sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, "-m", "api.openapi"])
+    arguments = ["--check"] if check else []
+    os.execv(sys.executable, [sys.executable, "-m", "api.openapi", *arguments])
 
 
 @click.group()

@@ -50,11 +50,12 @@ def test_every_mart_has_its_parameters_and_no_organization() -> None:
     document = describe_api(CATALOGUE)
     daily = document["paths"][f"{BASE}/daily-metrics"]["get"]["parameters"]
     parameters = {item["name"]: item["schema"] for item in daily}
-    assert set(parameters) == {"from", "to", "partner_id", "page", "page_size"}
+    assert set(parameters) == {"from", "to", "partner_id", "fields", "page", "page_size"}
     assert parameters["from"] == {"type": "string", "format": "date"}
     assert parameters["page_size"] == {
-        "type": "integer", "minimum": 1, "maximum": 5000, "default": 500,
+        "type": "integer", "format": "int64", "minimum": 1, "maximum": 5000,
     }  # fmt: skip
+    assert parameters["fields"]["items"]["enum"] == ["day", "partner_id", "spend", "clicks"]
     assert all(item["required"] is False and item["description"] for item in daily)
     assert "organization_id" not in str(document)
     for path, item in document["paths"].items():

@@ -317,5 +317,6 @@ def _freshness(client: Client) -> dict[str, Any]:
     found: dict[str, Any] = json_of(client.get("daily-metrics"))["freshness"]
     assert list(found) == [
         "last_refresh_at", "data_through", "sla_seconds", "late_after", "status", "parity",
+        "is_stale",
     ]  # fmt: skip
     return found

@@ -1,0 +1,148 @@
+"""What a mart's endpoint takes and answers, from its declaration: schemas, examples, links."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from api import formats
+from api.deployed import ServedMart
+from api.openapi_operations import READ_REFUSALS, Described, Operation
+from api.openapi_schemas import FRESHNESS_EXAMPLE, closed, reference
+from api.state import PREFIX
+from warehouse.catalogue import MartColumn
+
+REFUSALS = (*READ_REFUSALS, 403, 404)
+_COLUMN_TYPES: dict[str, dict[str, str]] = {
+    "date": {"type": "string", "format": "date"},
+    "timestamptz": {"type": "string", "format": "date-time"},
+    "timestamp with time zone": {"type": "string", "format": "date-time"},
+    "smallint": {"type": "integer"},
+    "integer": {"type": "integer"},
+    "int": {"type": "integer"},
+    "bigint": {"type": "integer", "format": "int64"},
+    "numeric": {"type": "number"},
+    "double precision": {"type": "number"},
+    "boolean": {"type": "boolean"},
+    "jsonb": {},
+    "json": {},
+}
+# A Monday, so that it fits a week too.
+_EXAMPLES: dict[str | None, Any] = {
+    "date": "2026-11-02",
+    "date-time": "2026-11-02T10:15:00.000000Z",
+    "integer": 1200,
+    "number": 745.15,
+    "boolean": True,
+}
+_WINDOW_EXAMPLE = {"from": "2026-11-02", "to": "2026-11-08"}
+
+
+def operation(served: ServedMart, parameters: list[dict[str, Any]]) -> Operation:
+    """GET of one mart; `parameters` describe its marshmallow schema."""
+    mart = served.mart
+    page = reference(f"{mart.name}_page")
+    title = mart.name.replace("_", " ")
+    return Operation(
+        path=f"{PREFIX}/{mart.path}",
+        operation_id=operation_id(served),
+        summary=f"Read {title}",
+        description=mart.description,
+        tag="marts",
+        parameters=[_with_example(served, item) for item in parameters],
+        refusals=REFUSALS,
+        answers={
+            200: {
+                "description": "The rows, with their window and how fresh and checked they are.",
+                "content": {
+                    formats.JSON: {"schema": page, "example": page_example(served)},
+                },
+                "links": {"next_page": _next_page(served, parameters)},
+            }
+        },
+    )
+
+
+def operation_id(served: ServedMart) -> str:
+    """The name of a mart's operation, and of the agents' tool."""
+    return f"get_{served.mart.name}"
+
+
+def schemas(served: ServedMart) -> dict[str, dict[str, Any]]:
+    """The component schemas of a mart: its row and its page."""
+    mart = served.mart
+    columns = served.parameters.columns
+    row = closed(
+        {column.name: column_schema(column) for column in columns},
+        optional=tuple(column.name for column in columns),
+        description=f"{mart.description} All members are there, unless `fields` names some.",
+    )
+    page = closed(
+        {
+            "data": {"type": "array", "items": reference(f"{mart.name}_row")},
+            "next_page": {
+                "type": ["string", "null"],
+                "description": "The token of the next page, for `page`; null on the last page.",
+            },
+            "window": reference("Window") if mart.window is not None else {"type": "null"},
+            "freshness": reference("Freshness"),
+        },
+        description="One page of rows, in the order of the grain.",
+    )
+    return {f"{mart.name}_row": row | {"minProperties": 1}, f"{mart.name}_page": page}
+
+
+def column_schema(column: MartColumn) -> dict[str, Any]:
+    """A column as it is answered in JSON."""
+    schema: dict[str, Any] = dict(
+        _COLUMN_TYPES.get(column.data_type.split("(")[0], {"type": "string"})
+    )
+    if not column.is_required and "type" in schema:
+        schema["type"] = [schema["type"], "null"]
+    return schema | {"description": column.description}
+
+
+def page_example(served: ServedMart) -> dict[str, Any]:
+    """A page of one row."""
+    return {
+        "data": [{column.name: _example(column) for column in served.parameters.columns}],
+        "next_page": None,
+        "window": None if served.mart.window is None else _WINDOW_EXAMPLE,
+        "freshness": FRESHNESS_EXAMPLE | {"sla_seconds": served.mart.freshness_sla_seconds},
+    }
+
+
+def _example(column: MartColumn) -> Any:
+    kind = _COLUMN_TYPES.get(column.data_type.split("(")[0], {"type": "string"})
+    for name in (kind.get("format"), kind.get("type")):
+        if name in _EXAMPLES:
+            return _EXAMPLES[name]
+    return f"{column.name.removesuffix('_id')}-1"
+
+
+def _with_example(served: ServedMart, parameter: dict[str, Any]) -> dict[str, Any]:
+    """The parameter with a value that works together with those of the others."""
+    name = parameter["name"]
+    window = served.mart.window
+    described = dict(parameter)
+    if described["schema"].get("type") == "array":
+        described |= {"style": "form", "explode": False}
+        described["example"] = [column.name for column in served.parameters.columns[:2]]
+    elif window is not None and name in _WINDOW_EXAMPLE:
+        described["example"] = _WINDOW_EXAMPLE[name]
+    elif name in served.mart.filters:
+        described["example"] = _example(served.mart.column(name))
+    elif name == "page_size":
+        described["example"] = 100
+    return described
+
+
+def _next_page(served: ServedMart, parameters: list[dict[str, Any]]) -> Described:
+    same = [item["name"] for item in parameters if item["name"] != "page"]
+    return {
+        "operationId": operation_id(served),
+        "description": "The same query with the token of the next page.",
+        "parameters": {
+            **{name: f"$request.query.{name}" for name in same},
+            "page": "$response.body#/next_page",
+        },
+    }
