@@ -19,19 +19,20 @@ from psycopg2.errors import LockNotAvailable
 
 from runner.backfill import ledger as books
 from runner.backfill.evidence import find_batch, landed, mart_checksums, marts_without
-from runner.backfill.ledger import BackfillError, Progress, Week, ledger
+from runner.backfill.ledger import Progress, Week, ledger
 from runner.backfill.requests import backfill_of, request_backfill
 from runner.backfill.turn import Turn, TurnLostError
-from runner.backfill.weeks import label, window
 from runner.landing.ledger import LoadReport
 from runner.pull.errors import PullError
 from runner.runs.log import RunCancelled
 from runner.runs.refresh import refresh
 from runner.runs.warm_dbt import Dbt
+from warehouse.backfills import BackfillError
 from warehouse.catalogue import Catalogue, Mart, deployed
 from warehouse.database import connect
 from warehouse.errors import DatabaseUnreachableError, OversightError
 from warehouse.settings import Settings
+from warehouse.weeks import label, window
 
 __all__ = ["BackfillError", "backfill_of", "request_backfill", "run_backfill"]
 

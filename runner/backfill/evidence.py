@@ -10,8 +10,8 @@ from psycopg2.extras import RealDictCursor as Cursor
 from psycopg2.sql import SQL, Composable, Identifier, Literal
 
 from runner.backfill.ledger import Week
-from runner.backfill.weeks import window
 from warehouse.declared import Catalogue, Mart
+from warehouse.weeks import window
 
 LOCK_TIMEOUT = "30s"
 # Sums of hashes need neither an order nor memory for it; the count tells NULL sums apart.

@@ -15,16 +15,12 @@ from typing import Any
 
 from psycopg2.extras import RealDictCursor as Cursor
 
+from warehouse.backfills import BackfillError
 from warehouse.database import connect
-from warehouse.errors import OversightError
 from warehouse.settings import Settings
 
 ENDED = ("done", "failed", "cancelled")
 _ERROR_CHARACTERS = 2000
-
-
-class BackfillError(OversightError):
-    """A backfill can't be asked for, changed or brought to its end; the message says why."""
 
 
 @dataclass(frozen=True, kw_only=True)

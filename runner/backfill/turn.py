@@ -80,9 +80,3 @@ class Turn:
             cursor.execute(query, (value,))
             row = cursor.fetchone()
             return bool(row and row[0])
-
-
-def is_free(settings: Settings, engine: str) -> bool:
-    """Whether no living process works on a backfill of the engine."""
-    with Turn(settings, engine) as turn:
-        return turn._lock(f"oversight backfill engine {engine}")

@@ -55,10 +55,11 @@ def start(engine: str, first: str, last: str, detach: bool, again: bool, as_json
     The same request twice is one backfill. It runs in the foreground to its end, Ctrl-C pauses it.
     Ends with 1 when a week failed.
     """
-    from runner.backfill.ledger import BackfillError, progress
+    from runner.backfill.ledger import progress
     from runner.backfill.requests import request_backfill
-    from runner.backfill.weeks import parse_week
+    from warehouse.backfills import BackfillError
     from warehouse.settings import load_settings
+    from warehouse.weeks import parse_week
 
     settings = load_settings()
     asked = request_backfill(
@@ -170,10 +171,10 @@ def cancel(backfill_id: int, as_json: bool) -> None:
 def _run(settings: Settings, now: Progress) -> None:
     """Run it here, or wait for who runs it, with a bar."""
     from runner.backfill.backfill import run_backfill
-    from runner.backfill.ledger import BackfillError
     from runner.backfill.requests import pause as pause_backfill
     from runner.progress import Progress as Bars
     from runner.runs.log import logged_run
+    from warehouse.backfills import BackfillError
 
     said: list[str] = []
 

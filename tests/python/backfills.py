@@ -13,13 +13,14 @@ from typing import Any
 from built import BuiltWarehouse
 
 from runner.backfill.backfill import Run, Steps
-from runner.backfill.weeks import window
+from runner.backfill.turn import Turn
 from runner.landing.ledger import LoadReport
 from runner.landing.load import load_engine
 from warehouse.database import connect
 from warehouse.declared import Catalogue
 from warehouse.errors import OversightError
 from warehouse.settings import Settings
+from warehouse.weeks import window
 
 ENGINE = "oversight"
 _COLUMNS = (
@@ -154,3 +155,9 @@ def statuses(settings: Settings, backfill_id: int) -> list[str]:
 def days_of(weeks: Iterable[date]) -> list[date]:
     """The days that the engine has records of."""
     return [day for week in weeks for day in window(week)]
+
+
+def is_free(settings: Settings, engine: str) -> bool:
+    """Whether no living process works on a backfill of the engine."""
+    with Turn(settings, engine) as turn:
+        return turn._lock(f"oversight backfill engine {engine}")

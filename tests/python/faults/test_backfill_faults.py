@@ -16,10 +16,11 @@ from compared import ComparedWarehouse, Contents
 
 from clusters import PROJECT_DIR
 from runner.backfill.backfill import run_backfill
-from runner.backfill.ledger import BackfillError, progress
+from runner.backfill.ledger import progress
 from runner.backfill.requests import request_backfill, resume
 from runner.runs.ending import abandon_dead
 from runner.runs.opening import LIVES
+from warehouse.backfills import BackfillError
 from warehouse.database import admin_dsn, connect
 
 TESTS = PROJECT_DIR / "tests" / "python"

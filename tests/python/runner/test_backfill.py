@@ -16,6 +16,7 @@ from backfills import (
     days_of,
     deploy,
     execute,
+    is_free,
     ledger,
     open_run,
     statuses,
@@ -28,7 +29,7 @@ from runner.backfill import backfill as module
 from runner.backfill import evidence
 from runner.backfill import turn as turns
 from runner.backfill.backfill import backfill_of, run_backfill
-from runner.backfill.ledger import BackfillError, note_run, progress
+from runner.backfill.ledger import note_run, progress
 from runner.backfill.requests import (
     cancel,
     pause,
@@ -36,12 +37,13 @@ from runner.backfill.requests import (
     resume,
     revive,
 )
-from runner.backfill.turn import Turn, TurnLostError, is_free
-from runner.backfill.weeks import WeekError, label, mondays, parse_week, window
+from runner.backfill.turn import Turn, TurnLostError
 from runner.runs.log import RunCancelled
 from runner.schedule.requests import put_back
+from warehouse.backfills import BackfillError
 from warehouse.database import connect
 from warehouse.settings import Settings
+from warehouse.weeks import WeekError, label, mondays, parse_week, window
 
 TODAY = date(2026, 11, 20)
 FIRST = date(2026, 1, 5)
