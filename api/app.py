@@ -10,6 +10,7 @@ from api.deployed import DeployedCatalogue
 from api.edge import EXCHANGE, Edge, Exchange
 from api.paging import PageTokens, signing_key
 from api.pool import Pool
+from api.sessions import LoginCookies
 from api.state import EXTENSION, Limits, State
 from warehouse.database import api_dsn
 from warehouse.settings import Settings
@@ -22,11 +23,20 @@ def create_app(settings: Settings, *, limits: Limits | None = None) -> Flask:
     app.url_map.merge_slashes = False
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     pool = Pool(api_dsn(settings), size=limits.pool_size, wait_seconds=limits.pool_wait_seconds)
-    authenticator = Authenticator(pool, remember_seconds=limits.remember_keys_seconds)
+    catalogue = DeployedCatalogue(pool, remember_seconds=limits.remember_catalogue_seconds)
+    key = signing_key(settings)
+    authenticator = Authenticator(
+        pool,
+        roles=lambda: catalogue.current().roles,
+        cookies=LoginCookies(key),
+        remember_seconds=limits.remember_keys_seconds,
+        away_seconds=limits.remember_keys_away_seconds,
+    )
     app.extensions[EXTENSION] = State(
         pool=pool,
-        catalogue=DeployedCatalogue(pool, remember_seconds=limits.remember_catalogue_seconds),
-        tokens=PageTokens(signing_key(settings)),
+        catalogue=catalogue,
+        authenticator=authenticator,
+        tokens=PageTokens(key),
         limits=limits,
     )
     app.before_request(_adopt)

@@ -1,4 +1,4 @@
-"""Who calls: API keys, looked up by their SHA-256 and remembered for a few seconds."""
+"""Who calls: keys and sessions, looked up in the database and remembered for a few seconds."""
 
 from __future__ import annotations
 
@@ -8,19 +8,23 @@ import re
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, Literal
 
 import structlog
-from psycopg2.sql import SQL, Literal
+from psycopg2.sql import SQL
+from psycopg2.sql import Literal as Value
 
 from api.pool import Pool
 from api.problems import ProblemError, unauthorized
+from api.sessions import LoginCookies
+from warehouse.declared import Role
 from warehouse.keys import EVERYTHING, KEY_PATTERN, is_scope_id, is_scope_name
 
-REMEMBERED_KEYS = 10_000
+REMEMBERED_CALLERS = 10_000
+Right = Literal["operate", "administer"]
 _HEADER = re.compile(r"Bearer +(\S+) *", re.IGNORECASE)
 
 _LOOK_UP = SQL("""
@@ -28,12 +32,15 @@ set local role oversight_api;
 set local statement_timeout = '5s';
 update metadata.principals set last_used_at = now() where principal_id = (
     select principal_id from metadata.principals
-    where key_sha256 = decode({digest}, 'hex') and revoked_at is null
+    where {digest} in (key_sha256, old_key_sha256) and revoked_at is null
     and (last_used_at is null or last_used_at < now() - interval '1 minute')
     for update skip locked
 );
-select name, role, scope::text, extract(epoch from expires_at)::float8
-from metadata.principals where key_sha256 = decode({digest}, 'hex') and revoked_at is null
+select
+    principal_id::text, name, role, tier, scope::text, extract(epoch from least(
+        expires_at, case when key_sha256 is distinct from {digest} then old_key_until end
+    ))::float8
+from metadata.principals where {digest} in (key_sha256, old_key_sha256) and revoked_at is null
 """)
 
 log = structlog.get_logger()
@@ -41,12 +48,18 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, kw_only=True)
 class Principal:
-    """Someone with a key; `scope` maps a scope name to ids, ("*",) means all, no name none."""
+    """Someone who may call; `scope` maps a scope name to ids, ("*",) means all, no name none.
 
+    `id` is for counts and logs: it stays when the key is replaced and names no person.
+    """
+
+    id: str
     name: str
     role: str
     scope: Mapping[str, tuple[str, ...]]
     expires_at: datetime | None
+    tier: str = "standard"
+    rights: frozenset[Right] = field(default=frozenset())
 
     def ids(self, scope_name: str) -> tuple[str, ...]:
         """The ids of one scope; empty means that nothing may be seen."""
@@ -61,26 +74,62 @@ class Principal:
 class _Remembered:
     principal: Principal | None
     until: float
+    away_until: float
 
 
 class Authenticator:
-    """Keys to principals. A revoked key works for `remember_seconds` at most."""
+    """Credentials to principals. A revoked one works for `remember_seconds` at most.
 
-    def __init__(self, pool: Pool, *, remember_seconds: float) -> None:
+    `roles` gives what the deployed catalogue declares. While the database is away a caller that it
+    knew before is known for `away_seconds`: nothing can be revoked there either.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        *,
+        roles: Callable[[], Mapping[str, Role]],
+        cookies: LoginCookies,
+        remember_seconds: float,
+        away_seconds: float,
+    ) -> None:
         self._pool = pool
+        self._roles = roles
+        self._cookies = cookies
         self._remember_seconds = remember_seconds
+        self._away_seconds = away_seconds
         self._remembered: OrderedDict[str, _Remembered] = OrderedDict()
         self._lock = threading.Lock()
 
-    def principal(self, authorization: str | None) -> Principal:
-        """The principal of an Authorization header; a problem (401) when there is none."""
-        if not authorization:
+    def principal(self, authorization: str | None, cookie: str | None = None) -> Principal:
+        """The principal of an Authorization header, or else of a login cookie.
+
+        A problem: 401 when there is none, 403 when its role is no longer declared. A cookie is for
+        reads alone: another site can make a browser send it.
+        """
+        if authorization:
+            match = _HEADER.fullmatch(authorization)
+            digest = _digest(match.group(1)) if match else None
+        elif cookie:
+            digest = self._cookies.read(cookie)
+        else:
             raise unauthorized("send an API key: `Authorization: Bearer ov_...`")
-        match = _HEADER.fullmatch(authorization)
-        if match is None or not KEY_PATTERN.fullmatch(match.group(1)):
-            raise _refused()
-        digest = hashlib.sha256(match.group(1).encode("ascii")).hexdigest()
-        principal = self._recall(digest)
+        return self._of_digest(digest)
+
+    def log_in(self, key: str) -> str:
+        """The value of the login cookie for a key; a problem when it is not in force."""
+        digest = _digest(key)
+        self._of_digest(digest)
+        assert digest is not None
+        return self._cookies.issue(digest)
+
+    def forget(self) -> None:
+        """Ask the database again from now on: keys, scopes or sessions have changed."""
+        with self._lock:
+            self._remembered.clear()
+
+    def _of_digest(self, digest: str | None) -> Principal:
+        principal = self._recall(digest) if digest else None
         if principal is None:
             raise _refused()
         if principal.expires_at and principal.expires_at <= datetime.now(timezone.utc):
@@ -93,26 +142,58 @@ class Authenticator:
             remembered = self._remembered.get(digest)
         if remembered is not None and now < remembered.until:
             return remembered.principal
-        principal = self._look_up(digest)
-        with self._lock:
+        try:
+            principal = self._look_up(digest)
             # Counted from before the look-up: what was revoked meanwhile is not kept longer.
-            self._remembered[digest] = _Remembered(principal, now + self._remember_seconds)
+            found = _Remembered(principal, now + self._remember_seconds, now + self._away_seconds)
+        except ProblemError as problem:
+            is_away = problem.status == 503 and problem.code != "busy"
+            if not is_away or remembered is None or now >= remembered.away_until:
+                raise
+            found = _Remembered(remembered.principal, now + 1, remembered.away_until)
+        with self._lock:
+            self._remembered[digest] = found
             self._remembered.move_to_end(digest)
-            while len(self._remembered) > REMEMBERED_KEYS:
+            while len(self._remembered) > REMEMBERED_CALLERS:
                 self._remembered.popitem(last=False)
-        return principal
+        return found.principal
 
     def _look_up(self, digest: str) -> Principal | None:
-        row = self._pool.read(_LOOK_UP.format(digest=Literal(digest)))
+        row = self._pool.read(_LOOK_UP.format(digest=Value(bytes.fromhex(digest))))
         if row is None:
             return None
-        name, role, scope, expires = row
+        principal_id, name, role, tier, scope, expires = row
         return Principal(
+            id=principal_id,
             name=name,
             role=role,
-            scope=_clean_scope(name, json.loads(scope)),
+            tier=tier,
+            scope=_clean_scope(principal_id, json.loads(scope)),
             expires_at=None if expires is None else datetime.fromtimestamp(expires, timezone.utc),
+            rights=self._rights(role),
         )
+
+    def _rights(self, name: str) -> frozenset[Right]:
+        role = self._roles().get(name)
+        if role is None:
+            raise ProblemError(403, "forbidden", f"the role {name!r} is no longer declared")
+        rights: set[Right] = set()
+        if role.may_operate:
+            rights.add("operate")
+        if role.may_administer:
+            rights.add("administer")
+        return frozenset(rights)
+
+
+def may(principal: Principal, right: Right) -> bool:
+    """Whether the principal's role, as the deployed catalogue declares it, has a right."""
+    return right in principal.rights
+
+
+def require_right(principal: Principal, right: Right) -> None:
+    """A problem (403) unless the principal's role has the right."""
+    if right not in principal.rights:
+        raise ProblemError(403, "forbidden", f"the role {principal.role!r} may not do this")
 
 
 def require_role(principal: Principal, readers: tuple[str, ...]) -> None:
@@ -121,11 +202,18 @@ def require_role(principal: Principal, readers: tuple[str, ...]) -> None:
         raise ProblemError(403, "forbidden", f"the role {principal.role!r} may not read this")
 
 
+def _digest(key: str) -> str | None:
+    """What the database knows a key by; None for what can be none."""
+    if not KEY_PATTERN.fullmatch(key):
+        return None
+    return hashlib.sha256(key.encode("ascii")).hexdigest()
+
+
 def _refused() -> ProblemError:
-    return unauthorized("the API key is unknown, expired or revoked")
+    return unauthorized("the credential is unknown, expired or revoked")
 
 
-def _clean_scope(name: str, scope: Any) -> dict[str, tuple[str, ...]]:
+def _clean_scope(principal_id: str, scope: Any) -> dict[str, tuple[str, ...]]:
     """A scope as it may be put into settings; what is malformed gives nothing, never everything."""
     clean: dict[str, tuple[str, ...]] = {}
     if isinstance(scope, dict):
@@ -134,5 +222,5 @@ def _clean_scope(name: str, scope: Any) -> dict[str, tuple[str, ...]]:
             if is_scope_name(scope_name) and is_list and all(is_scope_id(item) for item in ids):
                 clean[scope_name] = tuple(sorted(set(ids)))
                 continue
-            log.warning("malformed scope ignored", principal=name, scope=scope_name)
+            log.warning("malformed scope ignored", principal=principal_id, scope=scope_name)
     return clean

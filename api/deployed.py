@@ -12,7 +12,7 @@ from psycopg2.sql import SQL, Literal
 from api.parameters import MartParameters
 from api.pool import Pool
 from api.problems import not_found, unavailable
-from warehouse.catalogue import Catalogue, CatalogueError, Mart
+from warehouse.catalogue import Catalogue, CatalogueError, Mart, Role
 
 _NEWEST = SQL("""
 set transaction read only;
@@ -50,6 +50,7 @@ class Served:
     catalogue: Catalogue
     content_hash: str
     marts: dict[str, ServedMart]
+    roles: dict[str, Role]
 
     @classmethod
     def of(cls, catalogue: Catalogue, content_hash: str) -> Served:
@@ -64,7 +65,8 @@ class Served:
             )
             for mart in catalogue.marts
         }
-        return cls(catalogue=catalogue, content_hash=content_hash, marts=marts)
+        roles = {role.name: role for role in catalogue.roles}
+        return cls(catalogue=catalogue, content_hash=content_hash, marts=marts, roles=roles)
 
     def mart(self, path: str) -> ServedMart:
         """The mart of a path; a problem (404) when there is none."""

@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 from werkzeug.datastructures import Headers
+from werkzeug.http import parse_cookie
 from werkzeug.wrappers import Request
 from werkzeug.wsgi import ClosingIterator
 
 from api import problems, trace
 from api.auth import Authenticator, Principal
+from api.sessions import COOKIE
 from api.trace import Trace
 
 if TYPE_CHECKING:
@@ -80,7 +82,7 @@ class Edge:
             headers["X-Request-Id"] = exchange.request_id
             headers["Server-Timing"] = _server_timing(exchange)
             headers.setdefault("Cache-Control", "private, no-cache")
-            headers["Vary"] = "Authorization"
+            headers["Vary"] = "Authorization, Cookie"
             return start_response(status, list(headers), exc_info)
 
         try:
@@ -94,7 +96,7 @@ class Edge:
         if not environ.get("PATH_INFO", "").startswith(OPEN_PREFIX):
             try:
                 exchange.principal = self._authenticator.principal(
-                    environ.get("HTTP_AUTHORIZATION")
+                    environ.get("HTTP_AUTHORIZATION"), _login_cookie(environ)
                 )
             except problems.ProblemError as problem:
                 return problems.response(problem, exchange.request_id)
@@ -109,6 +111,13 @@ def _server_timing(exchange: Exchange) -> str:
         f"app;dur={app_ms:.1f}, db;dur={here.db_seconds * 1000:.1f},"
         f' traceparent;desc="{here.traceparent}"'
     )
+
+
+def _login_cookie(environ: WSGIEnvironment) -> str | None:
+    """The cookie of a request that changes nothing; others show what only their sender has."""
+    if "HTTP_COOKIE" not in environ or environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
+        return None
+    return parse_cookie(environ).get(COOKIE)
 
 
 def _finish(environ: WSGIEnvironment, exchange: Exchange) -> None:

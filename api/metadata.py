@@ -6,14 +6,13 @@ from flask import Blueprint, Response, g, request
 from psycopg2.sql import SQL, Composable, Literal
 
 from api import formats, freshness
-from api.auth import Principal
+from api.auth import Principal, may
 from api.deployed import Served, ServedMart
 from api.parameters import NO_PARAMETERS, load
 from api.scope import reading_as
 from api.state import PREFIX, state
 
 LATEST_RUNS = 50
-INSIDERS = ("operator", "admin")
 blueprint = Blueprint("metadata", __name__, url_prefix=f"{PREFIX}/metadata")
 
 _READ = SQL("""
@@ -54,7 +53,7 @@ def refresh() -> Response:
 def _message(served: Served, principal: Principal, *, timeout_ms: int) -> Composable:
     """Counts and messages of runs speak of all organizations, so only who sees all sees them."""
     sees_counts = principal.sees_all("organization")
-    sees_errors = sees_counts and principal.role in INSIDERS
+    sees_errors = sees_counts and may(principal, "operate")
     read = _READ.format(
         views=_views(served, principal),
         scheduled_for=freshness.instant(SQL("l.scheduled_for")),

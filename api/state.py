@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from flask import current_app
 
+from api.auth import Authenticator
 from api.deployed import DeployedCatalogue
 from api.paging import PageTokens
 from api.pool import Pool
@@ -22,6 +23,7 @@ class Limits:
     pool_wait_seconds: float = 2.0
     statement_timeout_ms: int = 10_000
     remember_keys_seconds: float = 4.0
+    remember_keys_away_seconds: float = 300.0
     remember_catalogue_seconds: float = 2.0
 
 
@@ -31,6 +33,7 @@ class State:
 
     pool: Pool
     catalogue: DeployedCatalogue
+    authenticator: Authenticator
     tokens: PageTokens
     limits: Limits
 

@@ -10,7 +10,12 @@ from pathlib import Path
 from psycopg2.extensions import connection as Connection
 
 from warehouse import database, dbt
-from warehouse.declaration_checks import check_parents, check_together, check_variables
+from warehouse.declaration_checks import (
+    check_parents,
+    check_readers,
+    check_together,
+    check_variables,
+)
 from warehouse.declarations import read_declarations
 from warehouse.declared import (
     FEEDS,
@@ -23,9 +28,11 @@ from warehouse.declared import (
     Mart,
     MartColumn,
     MartWindow,
+    Role,
     SourceTable,
 )
 from warehouse.declared_models import ModelReader
+from warehouse.declared_roles import read_roles
 from warehouse.declared_sources import SourceReader
 from warehouse.durations import duration_seconds
 from warehouse.settings import Settings
@@ -42,6 +49,7 @@ __all__ = [
     "Mart",
     "MartColumn",
     "MartWindow",
+    "Role",
     "SourceTable",
     "deploy",
     "deployed",
@@ -82,12 +90,15 @@ def read_catalogue(project_dir: Path) -> Catalogue:
         models = ModelReader(file, project_dir, docs)
         marts += models.marts()
         problems += models.problems
-    _refuse(problems)
+    roles, found = read_roles(project_dir)
+    _refuse([*problems, *found])
     _refuse(check_together(project_dir, files, tables, marts, feeds))
+    _refuse(check_readers(files, roles))
     return Catalogue(
         sources=tuple(sorted(tables, key=lambda table: (table.engine, table.name))),
         feeds=tuple(sorted(feeds, key=lambda feed: feed.model)),
         marts=tuple(sorted(marts, key=lambda mart: mart.name)),
+        roles=roles,
         reporting_timezone=str(variables.get("reporting_timezone")),
         reporting_currency=currency,
         nightly=variables.get("nightly"),

@@ -10,7 +10,7 @@ from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
-from warehouse.declared import Feed, Mart, SourceTable
+from warehouse.declared import Feed, Mart, Role, SourceTable
 from warehouse.declared_sources import is_zone
 from warehouse.durations import cadence_problem
 from warehouse.yaml_files import Key, Problem, YamlFile
@@ -131,6 +131,17 @@ def check_parents(tables: Sequence[SourceTable], files: Sequence[YamlFile]) -> I
             if keys.get((engine, name)) != (column,):
                 message = f"{meta['parent']!r} is not the key of a table of {engine}"
                 yield file.problem(path, message, key="parent")
+
+
+def check_readers(files: Sequence[YamlFile], roles: Sequence[Role]) -> Iterator[Problem]:
+    """Every reader of a mart is a role, or nobody could ever read it so."""
+    known = [role.name for role in roles]
+    for file, path, model in _models(files, "reporting"):
+        for index, name in enumerate(_meta(model)["mart"]["readers"]):
+            if name not in known:
+                message = f"seeds/roles.csv has no role {name!r}{_meant(name, known)}"
+                at = (*path, "config", "meta", "mart", "readers", index)
+                yield file.problem(at, message)
 
 
 def _check_scopes(

@@ -172,6 +172,20 @@ class Mart:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Role:
+    """What callers of one role may do besides reading the marts that name it as a reader.
+
+    Who may operate sees errors of runs and metrics, who may administer asks for pulls and
+    backfills.
+    """
+
+    name: str
+    description: str
+    may_operate: bool = False
+    may_administer: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class Catalogue:
     """Everything declared, in the order of names, so that equal declarations have equal hashes.
 
@@ -181,6 +195,7 @@ class Catalogue:
     sources: tuple[SourceTable, ...]
     feeds: tuple[Feed, ...]
     marts: tuple[Mart, ...]
+    roles: tuple[Role, ...] = ()
     reporting_timezone: str = "UTC"
     reporting_currency: str = "USD"
     nightly: str | None = None
@@ -223,6 +238,10 @@ class Catalogue:
     def to_json(self) -> str:
         """The catalogue as canonical JSON: sorted keys, no spaces."""
         return json.dumps(dataclasses.asdict(self), sort_keys=True, separators=(",", ":"))
+
+    def role(self, name: str) -> Role | None:
+        """One declared role, None when there is none."""
+        return next((role for role in self.roles if role.name == name), None)
 
     @classmethod
     def from_json(cls, text: str | dict[str, Any]) -> Catalogue:

@@ -15,9 +15,10 @@ from werkzeug.test import TestResponse
 
 from api.app import create_app
 from api.state import Limits
-from clusters import Cluster
+from clusters import PROJECT_DIR, Cluster
 from warehouse import database
 from warehouse.catalogue import Catalogue, Mart, MartColumn, MartWindow
+from warehouse.declared_roles import read_roles
 from warehouse.keys import create_key
 from warehouse.settings import Settings
 
@@ -30,6 +31,7 @@ THROUGH = date(2026, 10, 30)
 ORGANIZATIONS = ("alpha", "beta")
 PARTNERS = ("reddit_ads:1", "reddit_ads:2", "google_ads:1")
 SCOPE = {"organization": "organization_id", "partner": "partner_id"}
+ROLES = read_roles(PROJECT_DIR)[0]
 READERS = ("reader", "agent", "operator", "admin")
 
 
@@ -100,7 +102,9 @@ PARITY = Mart(
 OPERATORS_ONLY = replace(
     DAILY, name="operations", path="operations", readers=("operator", "admin"), filters=()
 )
-CATALOGUE = Catalogue(sources=(), feeds=(), marts=(DAILY, OPERATORS_ONLY, PARITY, WEEKLY))
+CATALOGUE = Catalogue(
+    sources=(), feeds=(), marts=(DAILY, OPERATORS_ONLY, PARITY, WEEKLY), roles=ROLES
+)
 
 
 @dataclass(frozen=True, kw_only=True)

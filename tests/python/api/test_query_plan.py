@@ -56,7 +56,7 @@ def plan_of(
     """The plan of a read's last statement, after the statements before it."""
     served = Served.of(CATALOGUE, "").mart("daily-metrics")
     scope = {"organization": organizations, "partner": ("*",)}
-    principal = Principal(name="plan", role="reader", scope=scope, expires_at=None)
+    principal = Principal(id="plan", name="plan", role="reader", scope=scope, expires_at=None)
     request = served.parameters.request(MultiDict(arguments))
     message = query.message(served, request, principal, after, timeout_ms=10_000)
     connection = psycopg2.connect(str(warehouse.settings.api_database_url))

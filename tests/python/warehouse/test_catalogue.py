@@ -32,6 +32,7 @@ REDDIT_MODELS = "models/staging/reddit_ads/_reddit_ads__models.yml"
 SNAPCHAT = "models/staging/snapchat/_snapchat__sources.yml"
 NATIVE = "models/staging/oversight/_oversight__sources.yml"
 MARTS = "models/reporting/_reporting__models.yml"
+ROLES = "seeds/roles.csv"
 CURATED = "models/curated/_curated__models.yml"
 
 
@@ -85,7 +86,7 @@ MISSPELT = {
     "mart meta": (MARTS, "        mart:\n", "        mrat:\n", "meta.mrat", "'mart'"),
     "mart": (MARTS, "freshness_sla:", "freshnes_sla:", "mart.freshnes_sla", "'freshness_sla'"),
     "mart window": (MARTS, "max: 92d", "mx: 92d", "window.mx", "'max'"),
-    "mart reader": (MARTS, "[reader, agent", "[reader, agnt", '"agnt"', "'agent'"),
+    "mart reader": (MARTS, "[reader, agent", "[reader, agnt", "readers[1]", "'agent'"),
     "mart parity": (MARTS, "parity: flag", "parity: flg", '"flg"', "'flag'"),
     "mart column meta": (MARTS, "{control: spend", "{contrl: spend", "contrl", "'control'"),
     "mart column control": (
@@ -304,6 +305,26 @@ WRONG = {
         "keys: {partner_id: ",
         "changed_keys can't find week in the keys of fact_events",
     ),
+    "roles without a column": (
+        ROLES,
+        "role,description,",
+        "role,",
+        "seeds/roles.csv:1: the first line must be role,description,may_operate,may_administer",
+    ),
+    "a role that is no name": (
+        ROLES,
+        "monitoring,",
+        "Monitor ing,",
+        "seeds/roles.csv:4: role: 'Monitor ing' is no name",
+    ),
+    "a role given twice": (ROLES, "operator,", "agent,", "5: role: 'agent' is there twice"),
+    "a right that is neither": (
+        ROLES,
+        "false,false",
+        "false,no",
+        "seeds/roles.csv:2: may_administer: 'no' must be true or false",
+    ),
+    "a role with too few values": (ROLES, ",true,true", ",true", "has 3 values; 4 are expected"),
     "column type of no column": (
         "seeds/_seeds.yml",
         "is_revenue: boolean}",
