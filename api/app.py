@@ -5,14 +5,17 @@ from __future__ import annotations
 from flask import Flask, g, request
 
 from api import health, marts, metadata, openapi, problems
+from api.answers import Answers
 from api.auth import Authenticator
 from api.deployed import DeployedCatalogue
-from api.edge import EXCHANGE, Edge, Exchange
+from api.edge import Edge
+from api.exchange import EXCHANGE, Exchange
+from api.listen import Listener
 from api.paging import PageTokens, signing_key
 from api.pool import Pool
 from api.sessions import LoginCookies
 from api.state import EXTENSION, Limits, State
-from warehouse.database import api_dsn
+from warehouse.database import api_dsn, api_listen_dsn
 from warehouse.settings import Settings
 
 
@@ -32,19 +35,30 @@ def create_app(settings: Settings, *, limits: Limits | None = None) -> Flask:
         remember_seconds=limits.remember_keys_seconds,
         away_seconds=limits.remember_keys_away_seconds,
     )
+    answers = Answers(catalogue, most_bytes=settings.api_cache_mb * 1024 * 1024)
     app.extensions[EXTENSION] = State(
         pool=pool,
         catalogue=catalogue,
         authenticator=authenticator,
         tokens=PageTokens(key),
         limits=limits,
+        listener=Listener(
+            api_listen_dsn(settings),
+            answers=answers,
+            catalogue=catalogue,
+            authenticator=authenticator,
+        ),
     )
     app.before_request(_adopt)
+    app.after_request(answers.take)
     problems.register(app)
     for blueprint in (health.blueprint, metadata.blueprint, marts.blueprint, openapi.blueprint):
         app.register_blueprint(blueprint)
     app.wsgi_app = Edge(  # type: ignore[method-assign]
-        app.wsgi_app, authenticator=authenticator, log_share=settings.log_share
+        app.wsgi_app,
+        authenticator=authenticator,
+        answers=answers,
+        log_share=settings.log_share,
     )
     return app
 
@@ -52,5 +66,6 @@ def create_app(settings: Settings, *, limits: Limits | None = None) -> Flask:
 def _adopt() -> None:
     """What the edge knows of the request."""
     exchange: Exchange = request.environ[EXCHANGE]
+    g.exchange = exchange
     g.request_id = exchange.request_id
     g.principal = exchange.principal

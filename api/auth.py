@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from functools import cached_property
 from typing import Any, Literal
 
 import structlog
@@ -60,6 +61,11 @@ class Principal:
     expires_at: datetime | None
     tier: str = "standard"
     rights: frozenset[Right] = field(default=frozenset())
+
+    @cached_property
+    def sees(self) -> str:
+        """The same for all who get the same answers."""
+        return json.dumps([self.role, sorted(self.rights), sorted(self.scope.items())])
 
     def ids(self, scope_name: str) -> tuple[str, ...]:
         """The ids of one scope; empty means that nothing may be seen."""

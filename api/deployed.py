@@ -86,6 +86,16 @@ class DeployedCatalogue:
         self._served: Served | None = None
         self._compared_at = float("-inf")
 
+    @property
+    def known_hash(self) -> str | None:
+        """Which deployment was current when last compared; None before the first time."""
+        served = self._served
+        return served.content_hash if served else None
+
+    def forget(self) -> None:
+        """Compare at the next use, since another was deployed."""
+        self._compared_at = float("-inf")
+
     def current(self) -> Served:
         """What is deployed; a problem (503) when nothing is, or the database cannot say."""
         served = self._served

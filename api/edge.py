@@ -1,6 +1,6 @@
 """The front of the app, before Flask: names each request, knows who asks, logs how it ended.
 
-What every answer needs is here, so that an answer that is known already need not reach Flask.
+What every answer needs is here, and an answer that is known already does not reach Flask.
 """
 
 from __future__ import annotations
@@ -9,56 +9,48 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import structlog
-from werkzeug.datastructures import Headers
 from werkzeug.http import parse_cookie
 from werkzeug.wrappers import Request
 from werkzeug.wsgi import ClosingIterator
 
 from api import problems, trace
-from api.auth import Authenticator, Principal
+from api.answers import Answers, Known
+from api.auth import Authenticator
+from api.exchange import EXCHANGE, Exchange, private
 from api.sessions import COOKIE
+from api.state import PREFIX
 from api.trace import Trace
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-EXCHANGE = "oversight.exchange"
 OPEN_PREFIX = "/health/"
 ADMIN_PREFIX = "/api/admin/"
 SLOW_SECONDS = 1.0
 _PARAMETER = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _MOST_PARAMETERS = 20
+_READS = ("GET", "HEAD")
 
 log = structlog.get_logger()
-
-
-@dataclass(kw_only=True)
-class Exchange:
-    """One request and its answer; `principal` is None where no key is asked for."""
-
-    started: float
-    trace: Trace
-    principal: Principal | None = None
-    status: int = 0
-
-    @property
-    def request_id(self) -> str:
-        """The name of the request that its caller sees, too."""
-        return self.trace.request_id
 
 
 class Edge:
     """A WSGI application around Flask's own."""
 
     def __init__(
-        self, app: WSGIApplication, *, authenticator: Authenticator, log_share: float
+        self,
+        app: WSGIApplication,
+        *,
+        authenticator: Authenticator,
+        answers: Answers,
+        log_share: float,
     ) -> None:
         self._app = app
         self._authenticator = authenticator
+        self._answers = answers
         self._log_share = log_share
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -78,29 +70,72 @@ class Edge:
             status: str, fields: list[tuple[str, str]], exc_info: Any = None
         ) -> Callable[[bytes], object]:
             exchange.status = int(status[:3])
-            headers = Headers(fields)
-            headers["X-Request-Id"] = exchange.request_id
-            headers["Server-Timing"] = _server_timing(exchange)
-            headers.setdefault("Cache-Control", "private, no-cache")
-            headers["Vary"] = "Authorization, Cookie"
-            return start_response(status, list(headers), exc_info)
+            return start_response(status, _complete(private(fields), exchange), exc_info)
 
         try:
-            body = self._answer(environ, exchange)(environ, start)
+            answer = self._answer(environ, exchange)
+            if isinstance(answer, Known):
+                return _give(answer, environ, exchange, start_response)
+            body = answer(environ, start)
+            if exchange.is_streamed:
+                return ClosingIterator(body, lambda: _finish(environ, exchange))
         except Exception as error:
             body = problems.of_defect(error, exchange.request_id)(environ, start)
-        return ClosingIterator(body, lambda: _finish(environ, exchange))
+        return _whole(body, environ, exchange)
 
-    def _answer(self, environ: WSGIEnvironment, exchange: Exchange) -> WSGIApplication:
+    def _answer(self, environ: WSGIEnvironment, exchange: Exchange) -> WSGIApplication | Known:
         """Everything but health demands a key, addresses that do not exist included."""
-        if not environ.get("PATH_INFO", "").startswith(OPEN_PREFIX):
-            try:
-                exchange.principal = self._authenticator.principal(
-                    environ.get("HTTP_AUTHORIZATION"), _login_cookie(environ)
-                )
-            except problems.ProblemError as problem:
-                return problems.response(problem, exchange.request_id)
+        path: str = environ.get("PATH_INFO", "")
+        if path.startswith(OPEN_PREFIX):
+            return self._app
+        try:
+            exchange.principal = self._authenticator.principal(
+                environ.get("HTTP_AUTHORIZATION"), _login_cookie(environ)
+            )
+        except problems.ProblemError as problem:
+            return problems.response(problem, exchange.request_id)
+        if path.startswith(PREFIX) and environ["REQUEST_METHOD"] in _READS:
+            exchange.is_report = True
+            return self._answers.find(environ, exchange) or self._app
         return self._app
+
+
+def _give(
+    known: Known, environ: WSGIEnvironment, exchange: Exchange, start_response: StartResponse
+) -> list[bytes]:
+    """A known answer, or that the caller has it already."""
+    exchange.is_known = True
+    if_none_match = environ.get("HTTP_IF_NONE_MATCH")
+    if if_none_match is not None and known.is_what(if_none_match):
+        exchange.status = 304
+        start_response("304 NOT MODIFIED", _complete(known.validators, exchange))
+        body = []
+    else:
+        exchange.status = 200
+        start_response("200 OK", _complete(known.headers, exchange))
+        body = [known.body] if environ["REQUEST_METHOD"] == "GET" else []
+    _finish(environ, exchange)
+    return body
+
+
+def _whole(body: Iterable[bytes], environ: WSGIEnvironment, exchange: Exchange) -> list[bytes]:
+    """An answer in one piece: the server sends a list at once, and the log has it by then."""
+    try:
+        return list(body)
+    finally:
+        if close := getattr(body, "close", None):
+            close()
+        _finish(environ, exchange)
+
+
+def _complete(fields: list[tuple[str, str]], exchange: Exchange) -> list[tuple[str, str]]:
+    """The headers with those that are of this request alone."""
+    return [
+        *fields,
+        ("X-Request-Id", exchange.request_id),
+        ("Server-Timing", _server_timing(exchange)),
+        *exchange.headers,
+    ]
 
 
 def _server_timing(exchange: Exchange) -> str:
@@ -115,7 +150,7 @@ def _server_timing(exchange: Exchange) -> str:
 
 def _login_cookie(environ: WSGIEnvironment) -> str | None:
     """The cookie of a request that changes nothing; others show what only their sender has."""
-    if "HTTP_COOKIE" not in environ or environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
+    if "HTTP_COOKIE" not in environ or environ["REQUEST_METHOD"] not in _READS:
         return None
     return parse_cookie(environ).get(COOKIE)
 

@@ -25,6 +25,7 @@ def list_marts() -> Response:
     load(NO_PARAMETERS, request.args)
     formats.chosen(request.headers.get("Accept"), (formats.JSON,))
     served = state().catalogue.current()
+    g.exchange.keep(shows=(), zone=served.catalogue.reporting_timezone)
     body = [
         describe(item) for item in served.marts.values() if g.principal.role in item.mart.readers
     ]
@@ -38,6 +39,7 @@ def read_mart(mart_path: str) -> Response:
     served = here.catalogue.current().mart(mart_path)
     require_role(g.principal, served.mart.readers)
     formats.chosen(request.headers.get("Accept"), (formats.JSON,))
+    g.exchange.keep(shows=served.fresh_as, zone=served.reporting_timezone)
     asked = served.parameters.request(request.args)
     position = here.tokens.read(served.mart, asked, g.principal)
     message = query.message(

@@ -13,6 +13,8 @@ from api.scope import reading_as
 from api.state import PREFIX, state
 
 LATEST_RUNS = 50
+RUNS = "refresh_log"
+"""What a change of the log is heard as, beside the names of marts."""
 blueprint = Blueprint("metadata", __name__, url_prefix=f"{PREFIX}/metadata")
 
 _READ = SQL("""
@@ -42,9 +44,10 @@ def refresh() -> Response:
     load(NO_PARAMETERS, request.args)
     formats.chosen(request.headers.get("Accept"), (formats.JSON,))
     here = state()
-    message = _message(
-        here.catalogue.current(), g.principal, timeout_ms=here.limits.statement_timeout_ms
-    )
+    served = here.catalogue.current()
+    refreshed = [mart.name for mart in served.catalogue.marts if mart.cadence is not None]
+    g.exchange.keep(shows=[*refreshed, RUNS], zone=served.catalogue.reporting_timezone)
+    message = _message(served, g.principal, timeout_ms=here.limits.statement_timeout_ms)
     row = here.pool.read(message)
     assert row is not None
     return Response(row[0], content_type=formats.JSON)

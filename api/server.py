@@ -19,7 +19,7 @@ from api import logs
 from api.app import create_app
 from api.paging import signing_key
 from api.problems import ApiError
-from api.state import Limits
+from api.state import Limits, state_of
 from warehouse.errors import OversightError
 from warehouse.settings import Settings, load_settings
 
@@ -58,7 +58,9 @@ def _worker_app(settings: Settings, parent: int) -> Callable[..., Any]:
     """Made in each worker, so that no connection is shared between processes."""
     logs.configure()
     threading.Thread(target=_end_with, args=(parent,), name="parent-watch", daemon=True).start()
-    return create_app(settings)
+    app = create_app(settings)
+    state_of(app).listener.start()
+    return app
 
 
 def _end_with(parent: int) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from flask import current_app
+from flask import Flask, current_app
 
 from api.auth import Authenticator
 from api.deployed import DeployedCatalogue
+from api.listen import Listener
 from api.paging import PageTokens
 from api.pool import Pool
 
@@ -36,9 +37,16 @@ class State:
     authenticator: Authenticator
     tokens: PageTokens
     limits: Limits
+    listener: Listener
+    """Started by the server; without it no answer is kept."""
 
 
 def state() -> State:
     """The state of the app that answers the current request."""
-    found: State = current_app.extensions[EXTENSION]
+    return state_of(current_app)
+
+
+def state_of(app: Flask) -> State:
+    """The state of an app."""
+    found: State = app.extensions[EXTENSION]
     return found

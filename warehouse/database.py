@@ -34,6 +34,15 @@ def api_dsn(settings: Settings) -> str:
     return settings.database_url or server.dsn(settings, user="oversight_api")
 
 
+def api_listen_dsn(settings: Settings) -> str:
+    """What the API hears of changes with: its login without a pooler, which tells of none."""
+    if settings.api_direct_database_url:
+        return settings.api_direct_database_url
+    if settings.api_database_url is None and settings.direct_database_url:
+        return settings.direct_database_url
+    return api_dsn(settings)
+
+
 def connect(
     settings: Settings,
     *,

@@ -27,11 +27,14 @@ class Settings:
     database_url: str | None = field(default=None, repr=False)
     direct_database_url: str | None = field(default=None, repr=False)
     api_database_url: str | None = field(default=None, repr=False)
+    api_direct_database_url: str | None = field(default=None, repr=False)
     api_host: str = "127.0.0.1"
     api_port: int = 8080
     api_workers: int = 2
     log_share: float = 1.0
     """The share of successful requests that the API logs; errors and slow ones always are."""
+    api_cache_mb: int = 64
+    """How much each worker may keep of answers."""
     is_dbt_warm: bool = True
     """Whether the runner keeps dbt's imports and parsed project in a process of their own."""
     signing_key: str | None = field(default=None, repr=False)
@@ -87,10 +90,12 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         database_url=database_url,
         direct_database_url=direct,
         api_database_url=_url(environ, "OVERSIGHT_API_DATABASE_URL"),
+        api_direct_database_url=_url(environ, "OVERSIGHT_API_DIRECT_DATABASE_URL"),
         api_host=environ.get("OVERSIGHT_API_HOST") or "127.0.0.1",
         api_port=_integer(environ, "OVERSIGHT_API_PORT", default=8080, least=1, most=65535),
         api_workers=_integer(environ, "OVERSIGHT_API_WORKERS", default=2, least=1, most=64),
         log_share=_share(environ, "OVERSIGHT_LOG_SAMPLE"),
+        api_cache_mb=_integer(environ, "OVERSIGHT_API_CACHE_MB", default=64, least=0, most=65536),
         is_dbt_warm=_choice(environ, "OVERSIGHT_DBT", ("warm", "subprocess")) == "warm",
         signing_key=signing_key,
         api_url=_web_address(environ, "OVERSIGHT_API_URL"),

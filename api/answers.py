@@ -1,0 +1,205 @@
+"""Answers kept in memory before Flask: each until a mart that it shows changes, or the clock does.
+
+No answer outlives what it shows: each read notes the number of changes heard of before its query,
+and its answer counts only while no mart that it shows has changed since.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import re
+import threading
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+from flask import g, request
+from werkzeug.http import parse_etags
+from werkzeug.wrappers import Response
+
+from api.exchange import Exchange, private
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+    from api.deployed import DeployedCatalogue
+
+LARGEST_ANSWER_BYTES = 1024 * 1024
+HEARD_SECONDS = 3.0
+_LONGEST_QUERY = 2000
+_OVERHEAD_BYTES = 2000
+_NOT_KEPT = {"date", "set-cookie"}
+_HIT = ("Cache-Status", "oversight; hit")
+_OF_304 = {"etag", "cache-control", "vary"}
+# As freshness.block makes it; a text in a row can't look so, its quotes are escaped.
+_FRESHNESS = re.compile(
+    rb'("late_after" ?: ?(?:null|"([^"]+)"), ?"status" ?: ?")(\w+)("[^{}]*?"is_stale" ?: ?)false'
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """An answer that may be given again."""
+
+    body: bytes
+    etag: str
+    headers: list[tuple[str, str]]
+    validators: list[tuple[str, str]]
+    """The headers of a 304."""
+    marts: tuple[str, ...]
+    generation: int
+    made_at: float
+    ends_at: float
+
+    @property
+    def bytes(self) -> int:
+        """What it takes of the bound."""
+        return len(self.body) + _OVERHEAD_BYTES
+
+    def is_what(self, if_none_match: str) -> bool:
+        """Whether the caller has it already: If-None-Match compares weakly, and takes lists."""
+        return if_none_match == self.etag or parse_etags(if_none_match).contains_weak(
+            self.etag.strip('"')
+        )
+
+
+class Answers:
+    """The answers of one process, least recently used first to go beyond `most_bytes`.
+
+    They count only while the listening connection is heard of: else all is read anew.
+    """
+
+    def __init__(self, catalogue: DeployedCatalogue, *, most_bytes: int) -> None:
+        self._catalogue = catalogue
+        self._most_bytes = most_bytes
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[tuple[str, ...], Known] = OrderedDict()
+        self.bytes = 0
+        self.generation = 0
+        self._all_changed = 0
+        self._changed: dict[str, int] = {}
+        self._heard_until = float("-inf")
+
+    def find(self, environ: WSGIEnvironment, exchange: Exchange) -> Known | None:
+        """The known answer to a GET; else the exchange notes under which key one may be kept."""
+        query, accept = environ.get("QUERY_STRING", ""), environ.get("HTTP_ACCEPT", "")
+        served = self._catalogue.known_hash
+        if exchange.principal is None or served is None:
+            return None
+        if len(query) + len(accept) > _LONGEST_QUERY:
+            return None
+        key = (served, exchange.principal.sees, environ["PATH_INFO"], _canonical(query), accept)
+        exchange.key, exchange.generation = key, self.generation
+        known = self._kept.get(key)
+        if known is None or not self.is_current or time.time() > known.ends_at:
+            return None
+        if not self._is_unchanged(known.marts, known.generation):
+            return None
+        with contextlib.suppress(KeyError):  # Another thread made room just now.
+            self._kept.move_to_end(key)
+        return known
+
+    def take(self, response: Response) -> Response:
+        """Give a 200 of the reporting API its ETag, keep it where its view says so, answer 304.
+
+        Runs after each view of the app.
+        """
+        exchange: Exchange = g.exchange
+        exchange.is_streamed = response.is_streamed
+        if not exchange.is_report or response.status_code != 200 or response.is_streamed:
+            return response
+        body = response.get_data()
+        response.set_etag(hashlib.blake2b(body, digest_size=16).hexdigest())
+        if exchange.shows is not None and exchange.key and len(body) <= LARGEST_ANSWER_BYTES:
+            self._keep(exchange, exchange.shows, exchange.key, response)
+        response.make_conditional(request)
+        return response
+
+    @property
+    def is_current(self) -> bool:
+        """Whether changes would have been heard of."""
+        return time.monotonic() < self._heard_until
+
+    def heard(self) -> None:
+        """The listening connection works; what changed before this has been told."""
+        self._heard_until = time.monotonic() + HEARD_SECONDS
+
+    def lost(self) -> None:
+        """Nothing is heard any more."""
+        self._heard_until = float("-inf")
+
+    def changed(self, mart: str) -> None:
+        """Answers that show this mart are no more, and those being made now won't be kept."""
+        with self._lock:
+            self.generation += 1
+            self._changed[mart] = self.generation
+
+    def forget(self) -> None:
+        """The same for every answer."""
+        with self._lock:
+            self.generation += 1
+            self._all_changed = self.generation
+            self._changed.clear()
+            self._kept.clear()
+            self.bytes = 0
+
+    def _is_unchanged(self, marts: tuple[str, ...], generation: int) -> bool:
+        if generation < self._all_changed:
+            return False
+        changed = self._changed
+        return all(changed.get(mart, 0) <= generation for mart in marts)
+
+    def _keep(
+        self, exchange: Exchange, marts: tuple[str, ...], key: tuple[str, ...], response: Response
+    ) -> None:
+        body = response.get_data()
+        fields = [(n, v) for n, v in response.headers.items() if n.lower() not in _NOT_KEPT]
+        known = Known(
+            body=body,
+            etag=response.headers["ETag"],
+            headers=private([*fields, _HIT]),
+            validators=private([_HIT, *(field for field in fields if field[0].lower() in _OF_304)]),
+            marts=marts,
+            generation=exchange.generation,
+            made_at=time.time(),
+            ends_at=_end(body, exchange.zone),
+        )
+        with self._lock:
+            # A deployment or a change since the read began may not show in what was read.
+            if not self.is_current or key[0] != self._catalogue.known_hash:
+                return
+            if not self._is_unchanged(marts, exchange.generation):
+                return
+            before = self._kept.pop(key, None)
+            self.bytes += known.bytes - (before.bytes if before else 0)
+            self._kept[key] = known
+            while self.bytes > self._most_bytes and self._kept:
+                _, oldest = self._kept.popitem(last=False)
+                self.bytes -= oldest.bytes
+
+
+@functools.lru_cache(maxsize=4096)
+def _canonical(query: str) -> str:
+    """The same parameters in any order are one query."""
+    return "&".join(sorted(query.split("&")))
+
+
+def _end(body: bytes, zone: str) -> float:
+    """When the clock changes the answer: a mart becomes late, or a window without data moves on."""
+    now = datetime.now(timezone.utc)
+    tomorrow = now.astimezone(ZoneInfo(zone)).date() + timedelta(days=1)
+    ends = [datetime.combine(tomorrow, datetime.min.time(), ZoneInfo(zone))]
+    for match in _FRESHNESS.finditer(body):
+        if match.group(2) and (late_after := _instant(match.group(2))) >= now:
+            ends.append(late_after)
+    return min(ends).timestamp()
+
+
+def _instant(text: bytes) -> datetime:
+    """A moment as freshness.instant writes it."""
+    return datetime.strptime(text.decode(), "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=timezone.utc)

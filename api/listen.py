@@ -1,0 +1,151 @@
+"""Hears of changes: one thread a process, with a connection of its own, so that answers end."""
+
+from __future__ import annotations
+
+import select
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import psycopg2
+import structlog
+from psycopg2.extensions import POLL_OK, POLL_READ
+from psycopg2.extensions import connection as Connection
+
+from api.problems import ApiError
+
+if TYPE_CHECKING:
+    from api.answers import Answers
+    from api.auth import Authenticator
+    from api.deployed import DeployedCatalogue
+
+DATA = "oversight_data"
+PRINCIPALS = "oversight_principals"
+EVERYTHING = ""
+PROBE_SECONDS = 1.0
+PATIENCE_SECONDS = 2.0
+_RETRY_SECONDS = 0.5
+_HELLO = f"listen {DATA}; listen {PRINCIPALS}; select pg_backend_pid()"
+
+log = structlog.get_logger()
+
+
+class Listener:
+    """Passes on what the database tells: `oversight_data` names a mart, or nothing for all.
+
+    While nothing is heard, not even the answer to a probe, the answers do not count; when the
+    connection is there again they are forgotten, since what changed meanwhile was not told.
+    """
+
+    def __init__(
+        self,
+        dsn: str,
+        *,
+        answers: Answers,
+        catalogue: DeployedCatalogue,
+        authenticator: Authenticator,
+    ) -> None:
+        self._dsn = dsn
+        self.answers = answers
+        self._catalogue = catalogue
+        self._authenticator = authenticator
+        self._is_stopping = threading.Event()
+        self._is_loss_told = False
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Listen in the background, and come back after every loss."""
+        self._thread = threading.Thread(target=self._run, name="listen", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread and its connection."""
+        self._is_stopping.set()
+        if self._thread is not None:
+            self._thread.join(PROBE_SECONDS + PATIENCE_SECONDS + 1)
+
+    def _run(self) -> None:
+        while not self._is_stopping.is_set():
+            try:
+                self._listen()
+            except (psycopg2.Error, OSError, ApiError) as error:
+                if not self._is_loss_told:
+                    log.warning("not listening: answers are not kept", error=str(error).strip())
+                    self._is_loss_told = True
+            finally:
+                self.answers.lost()
+            self._is_stopping.wait(_RETRY_SECONDS)
+
+    def _listen(self) -> None:
+        connection: Connection = psycopg2.connect(
+            self._dsn, application_name="oversight-api-listen", connect_timeout=2, async_=True
+        )
+        try:
+            _wait(connection)
+            self._begin(connection)
+            log.info("listening")
+            self._is_loss_told = False
+            while not self._is_stopping.is_set():
+                if not _is_readable(connection, PROBE_SECONDS):
+                    _ask(connection, "select 1")
+                elif connection.poll() != POLL_OK:
+                    continue
+                self._pass_on(connection)
+        finally:
+            connection.close()
+
+    def _begin(self, connection: Connection) -> None:
+        """From here on every change is told; what was known before may have changed unheard."""
+        pid = _ask(connection, _HELLO)
+        if pid != connection.info.backend_pid:
+            raise ApiError(
+                "a pooler is between the API and its database, and may tell of no change; set"
+                " OVERSIGHT_API_DIRECT_DATABASE_URL to the server's own address"
+            )
+        self._catalogue.forget()
+        self._authenticator.forget()
+        self.answers.forget()
+        self.answers.heard()
+
+    def _pass_on(self, connection: Connection) -> None:
+        """What was told first, then that it is heard of."""
+        heard, connection.notifies[:] = list(connection.notifies), []
+        for notice in heard:
+            if notice.channel == PRINCIPALS:
+                self._authenticator.forget()
+            elif notice.payload == EVERYTHING:
+                self._catalogue.forget()
+                self.answers.forget()
+            else:
+                self.answers.changed(notice.payload)
+        if not self.answers.is_current:
+            self.answers.forget()
+        self.answers.heard()
+
+
+def _ask(connection: Connection, statement: str) -> object:
+    """The first field of the answer; OperationalError when it does not come in time."""
+    with connection.cursor() as cursor:
+        cursor.execute(statement)
+        _wait(connection)
+        row = cursor.fetchone()
+    assert row is not None
+    return row[0]
+
+
+def _wait(connection: Connection) -> None:
+    """Until what was begun is done; a frozen server can't hold the thread any longer."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while (state := connection.poll()) != POLL_OK:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise psycopg2.OperationalError("the server does not answer")
+        waiting = select.poll()
+        waiting.register(connection, select.POLLIN if state == POLL_READ else select.POLLOUT)
+        waiting.poll(left * 1000)
+
+
+def _is_readable(connection: Connection, seconds: float) -> bool:
+    waiting = select.poll()
+    waiting.register(connection, select.POLLIN)
+    return bool(waiting.poll(seconds * 1000))
