@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import socket
 from collections.abc import Sequence
 
@@ -73,7 +74,10 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 async def serve(app: ASGIApp, listener: socket.socket) -> None:
-    """Serve until SIGTERM or SIGINT."""
+    """Serve until SIGTERM or SIGINT, then finish the calls in hand and return."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # uvicorn stops by a handler of its own, and then gives the signal to this one.
+        signal.signal(number, lambda *_: None)
     config = uvicorn.Config(
         app,
         log_config=None,

@@ -91,7 +91,7 @@ def _operation(document: Mapping[str, Any], path: str, described: Mapping[str, A
         document, described["responses"]["200"]["content"]["application/json"]["schema"]
     )
     name = _NAMES.get(path, described["operationId"])
-    title = name.replace("_", " ").capitalize()
+    title = described.get("summary") or name.replace("_", " ").capitalize()
     tool = Tool(
         name=name,
         title=title,

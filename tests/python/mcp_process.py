@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import time
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import httpx2
 from mcp import Client
 from mcp.client.stdio import StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
+from mcp_types import CallToolResult, TextContent
 from server_process import START_SECONDS, STOP_SECONDS, free_port
 
 from clusters import PROJECT_DIR
@@ -32,6 +36,18 @@ def stdio_parameters(api_port: int, key: str) -> StdioServerParameters:
 def environment(api_port: int) -> dict[str, str]:
     """The variables of an adapter of the API at a port."""
     return os.environ | {"OVERSIGHT_API_URL": f"http://127.0.0.1:{api_port}"}
+
+
+def text_of(result: CallToolResult, place: int = 0) -> str:
+    """A text of a result: the JSON, or with 1 what to make of it."""
+    content = result.content[place]
+    assert isinstance(content, TextContent)
+    return content.text
+
+
+def exactly(text: str) -> Any:
+    """Parsed JSON, its numbers with all their digits."""
+    return json.loads(text, parse_float=Decimal)
 
 
 class McpServer:

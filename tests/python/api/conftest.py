@@ -4,6 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 from api_warehouse import ApiWarehouse, make_warehouse, served_by
+from mcp_process import McpServer
+from server_process import ServerProcess
 
 from clusters import Cluster
 
@@ -31,3 +33,25 @@ def own(server18: Cluster, _made: str) -> Iterator[ApiWarehouse]:
     name = server18.create_database(template=_made)
     yield ApiWarehouse(settings=served_by(server18, server18.settings_for(name)))
     server18.drop_database(name)
+
+
+@pytest.fixture(scope="session")
+def running_api(
+    read_only: ApiWarehouse, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ServerProcess]:
+    """`oversight serve` over the warehouse that nobody changes."""
+    server = ServerProcess(read_only, tmp_path_factory.mktemp("api") / "log")
+    server.wait_until_ready()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def running_mcp(
+    running_api: ServerProcess, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[McpServer]:
+    """`oversight mcp --http` before it."""
+    server = McpServer(running_api.port, tmp_path_factory.mktemp("mcp") / "log")
+    server.wait_until_ready()
+    yield server
+    assert server.stop() == 0
