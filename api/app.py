@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from flask import Flask, g, request
 
-from api import health, marts, metadata, openapi, problems
+from api import health, marts, metadata, openapi, pages, problems
 from api.answers import Answers
 from api.auth import Authenticator
 from api.deployed import DeployedCatalogue
@@ -22,7 +24,7 @@ from warehouse.settings import Settings
 def create_app(settings: Settings, *, limits: Limits | None = None) -> Flask:
     """The app of one process; the database need not be there yet. ApiError when no key can sign."""
     limits = limits or Limits()
-    app = Flask("oversight", static_folder=None)
+    app = Flask("oversight", root_path=str(Path(__file__).parent))
     app.url_map.merge_slashes = False
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     pool = Pool(api_dsn(settings), size=limits.pool_size, wait_seconds=limits.pool_wait_seconds)
@@ -52,8 +54,8 @@ def create_app(settings: Settings, *, limits: Limits | None = None) -> Flask:
     app.before_request(_adopt)
     app.after_request(answers.take)
     problems.register(app)
-    for blueprint in (health.blueprint, metadata.blueprint, marts.blueprint, openapi.blueprint):
-        app.register_blueprint(blueprint)
+    for part in (health, metadata, marts, openapi, pages):
+        app.register_blueprint(part.blueprint)
     app.wsgi_app = Edge(  # type: ignore[method-assign]
         app.wsgi_app,
         authenticator=authenticator,
@@ -64,8 +66,10 @@ def create_app(settings: Settings, *, limits: Limits | None = None) -> Flask:
 
 
 def _adopt() -> None:
-    """What the edge knows of the request."""
+    """What the edge knows of the request, and the problem that it leaves to a page."""
     exchange: Exchange = request.environ[EXCHANGE]
     g.exchange = exchange
     g.request_id = exchange.request_id
     g.principal = exchange.principal
+    if exchange.problem is not None:
+        raise exchange.problem

@@ -27,7 +27,9 @@ from api.trace import Trace
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-OPEN_PREFIX = "/health/"
+OPEN = ("/login", "/logout")
+OPEN_PREFIXES = ("/health/", "/static/")
+PAGES = ("/", "/docs", "/docs/", "/docs/warehouse")
 ADMIN_PREFIX = "/api/admin/"
 SLOW_SECONDS = 1.0
 _PARAMETER = re.compile(r"[a-z][a-z0-9_]{0,39}")
@@ -84,20 +86,31 @@ class Edge:
         return _whole(body, environ, exchange)
 
     def _answer(self, environ: WSGIEnvironment, exchange: Exchange) -> WSGIApplication | Known:
-        """Everything but health demands a key, addresses that do not exist included."""
+        """Everything but health, style and login demands a key, also what does not exist."""
         path: str = environ.get("PATH_INFO", "")
-        if path.startswith(OPEN_PREFIX):
+        if path in OPEN or path.startswith(OPEN_PREFIXES):
             return self._app
         try:
             exchange.principal = self._authenticator.principal(
                 environ.get("HTTP_AUTHORIZATION"), _login_cookie(environ)
             )
         except problems.ProblemError as problem:
-            return problems.response(problem, exchange.request_id)
+            if not _is_page(environ):
+                return problems.response(problem, exchange.request_id)
+            exchange.problem = problem
         if path.startswith(PREFIX) and environ["REQUEST_METHOD"] in _READS:
             exchange.is_report = True
             return self._answers.find(environ, exchange) or self._app
         return self._app
+
+
+def _is_page(environ: WSGIEnvironment) -> bool:
+    """Whether a browser shows the answer to a person: Flask makes a page of the problem."""
+    return (
+        environ.get("PATH_INFO", "") in PAGES
+        and environ["REQUEST_METHOD"] in _READS
+        and "text/html" in environ.get("HTTP_ACCEPT", "")
+    )
 
 
 def _give(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from api.auth import Principal
+    from api.problems import ProblemError
     from api.trace import Trace
 
 EXCHANGE = "oversight.exchange"
@@ -22,6 +23,8 @@ class Exchange:
     started: float
     trace: Trace
     principal: Principal | None = None
+    problem: ProblemError | None = None
+    """What stands against an answer where Flask makes a page of it."""
     status: int = 0
     headers: list[tuple[str, str]] = field(default_factory=list)
     is_report: bool = False

@@ -71,14 +71,14 @@ def _message(served: Served, principal: Principal, *, timeout_ms: int) -> Compos
 
 def _views(served: Served, principal: Principal) -> Composable:
     views = [
-        _view(item, principal)
+        view(item, principal)
         for item in served.marts.values()
         if principal.role in item.mart.readers
     ]
     return SQL("json_build_array({})").format(SQL(", ").join(views))
 
 
-def _view(item: ServedMart, principal: Principal) -> Composable:
+def view(item: ServedMart, principal: Principal) -> Composable:
     """One view, its parity that of the window which a read without from and to answers."""
     mart = item.mart
     sla = Literal(mart.freshness_sla_seconds)

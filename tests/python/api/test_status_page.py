@@ -1,0 +1,170 @@
+"""The status page shows what the caller may know, escapes what it shows, and runs no script."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+from api_warehouse import ApiWarehouse, Client, make_warehouse
+from status_data import HOSTILE, SECRET_ERROR, fill_status
+from werkzeug.test import TestResponse
+
+from api import words
+from clusters import Cluster
+
+SECTIONS = ("Marts", "Lag against the SLA", "Parity with the engines", "Backfills in progress",
+            "Runs", "Latency of the API")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def filled(server18: Cluster) -> Iterator[ApiWarehouse]:
+    """A warehouse with something in every section."""
+    settings = server18.migrated_database()
+    warehouse = make_warehouse(server18, settings)
+    fill_status(warehouse)
+    yield warehouse
+    server18.drop_database(Cluster.name_of(settings))
+
+
+@pytest.fixture(scope="module")
+def operator(filled: ApiWarehouse) -> Client:
+    return filled.client(filled.key("operator", role="operator", organization=["*"]))
+
+
+@pytest.fixture(scope="module")
+def reader(filled: ApiWarehouse) -> Client:
+    return filled.client(filled.key("reader", organization=["alpha"]))
+
+
+def shown(client: Client, path: str = "/") -> str:
+    response: TestResponse = client.get(path)
+    assert response.status_code == 200, response.text
+    assert response.content_type == "text/html; charset=utf-8"
+    return response.text
+
+
+def section(text: str, heading: str) -> str:
+    return text.split(f'<h2 id="{heading}">')[1].split("<h2")[0]
+
+
+def test_each_section_is_there_for_everyone(operator: Client, reader: Client) -> None:
+    for client in (operator, reader):
+        text = shown(client)
+        for name in SECTIONS:
+            assert f">{name}</h2>" in text
+
+
+def test_an_organization_sees_nothing_of_another(reader: Client) -> None:
+    text = shown(reader)
+    for foreign in ("beta", "1 h 57 min", "5 keys", words.count(987654321)):
+        assert foreign not in text, foreign
+    assert "alpha_ads" in section(text, "backfills")
+    assert "daily_metrics: 4 keys disagree" in section(text, "parity")
+    assert section(text, "runs").count("<tr>") == 21
+
+
+def test_a_stranger_sees_names_of_marts_and_no_figure(filled: ApiWarehouse) -> None:
+    text = shown(filled.client(filled.key("stranger", organization=["gamma"])))
+    for foreign in ("alpha", "beta", "reddit_ads", "disagree with"):
+        assert foreign not in text
+    assert "Nothing landed." in text
+
+
+def test_a_partner_sees_no_other_partners_keys(filled: ApiWarehouse) -> None:
+    key = filled.key("partner", organization=["alpha"], partner=["reddit_ads:1"])
+    text = shown(filled.client(key))
+    assert "script" not in section(text, "parity")
+    assert "No key that was compared disagrees" in text
+
+
+def test_errors_and_alerts_are_for_who_operates_and_sees_all(
+    filled: ApiWarehouse, operator: Client, reader: Client
+) -> None:
+    assert SECRET_ERROR in section(shown(operator), "runs")
+    assert words.count(987654321) in section(shown(operator), "runs")
+    assert "daily_metrics of beta is late" in section(shown(operator), "alerts")
+    of_alpha = filled.client(filled.key("alpha ops", role="operator", organization=["alpha"]))
+    everyones = filled.client(filled.key("all reader", organization=["*"]))
+    for client in (reader, of_alpha, everyones):
+        text = shown(client)
+        assert SECRET_ERROR not in text
+        assert "no runner leads" not in text
+
+
+def test_a_role_sees_its_marts_only(operator: Client, reader: Client) -> None:
+    assert 'id="lag-operations"' in shown(operator)
+    assert "operations" not in shown(reader)
+
+
+def test_hostile_names_stay_text(operator: Client) -> None:
+    text = shown(operator)
+    assert HOSTILE not in text
+    assert "&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;&amp;&#34;&#39;{{7*7}}" in text
+    assert "49" not in re.findall(r"&#39;(\S*?)</td>", text)
+
+
+def test_the_page_may_run_nothing_and_ask_nobody(operator: Client) -> None:
+    response = operator.get("/")
+    policy = response.headers["Content-Security-Policy"]
+    assert policy.startswith("default-src 'none';")
+    assert "script" not in policy
+    assert "unsafe" not in policy
+    assert "frame-ancestors 'none'" in policy
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+    assert response.headers["Referrer-Policy"] == "no-referrer"
+    assert response.headers["Cache-Control"] == "private, no-store"
+    assert not re.findall(r"<script|<style|\sstyle=|\son\w+=|javascript:", response.text)
+    addresses = re.findall(r'(?:href|src|action)="([^"]*)"', response.text)
+    assert addresses
+    assert [item for item in addresses if not item.startswith(("/", "#"))] == []
+
+
+def test_each_chart_has_a_name_a_description_and_its_figures(operator: Client) -> None:
+    text = shown(operator)
+    charts = re.findall(r"<svg[^>]*class=\"chart\".*?</svg>", text, re.DOTALL)
+    assert len(charts) == 6
+    for chart in charts:
+        names = re.findall(r'aria-labelledby="(\S+) (\S+)"', chart)[0]
+        assert [name for name in names if f'id="{name}">' not in chart] == []
+    assert text.count("<details>") == 4, "a table beside each chart that shows something"
+    late = re.findall(r"<desc.*?passed in (\d+) of", text)
+    assert len(late) == 4
+    assert min(map(int, late)) > 0
+
+
+def test_lag_is_the_wait_of_the_callers_own_data(reader: Client) -> None:
+    text = section(shown(reader), "lag")
+    assert "Longest 24 min; the SLA is 15 min, passed in 1 of" in text
+    assert "4 min" in section(shown(reader), "marts")
+
+
+def test_it_is_loaded_again_by_itself_only_when_asked(operator: Client) -> None:
+    assert "Refresh" not in operator.get("/").headers
+    assert operator.get("/", every="60").headers["Refresh"] == "60"
+    assert "Refresh" not in operator.get("/", every="1").headers
+
+
+def test_without_marts_it_says_so(own: ApiWarehouse) -> None:
+    own.run("truncate metadata.data_versions")
+    text = shown(own.client(own.key("reader", organization=["alpha"])))
+    assert "2 marts of 2 without data" in text
+    assert "no slot yet" in text
+
+
+def test_a_problem_is_a_page_too(own: ApiWarehouse) -> None:
+    client = own.client(own.key("reader", organization=["alpha"]))
+    own.run("truncate metadata.catalogue")
+    response = client.get("/", {"Accept": "text/html"})
+    assert response.status_code == 503
+    assert response.headers["Retry-After"] == "5"
+    assert response.content_type == "text/html; charset=utf-8"
+    assert "no catalogue is deployed yet" in response.text
+    assert client.get("/").content_type == "application/problem+json"
+
+
+def test_style_needs_no_key_and_is_all_there_is(filled: ApiWarehouse) -> None:
+    nobody = filled.client(None)
+    assert nobody.get("/static/page.css").status_code == 200
+    for path in ("/static/", "/static/../app.py", "/static/%2e%2e/app.py", "/static//etc/passwd"):
+        assert nobody.get(path).status_code in (401, 404), path
