@@ -125,7 +125,7 @@ def statement_of(filled: BuiltWarehouse, question: Question) -> str:
     """The statement that the API sends for a question, without what stands before it."""
     served = Served.of(filled.catalogue, "").mart("daily-metrics")
     scope = {"organization": (ORGANIZATION,), "partner": ("*",)}
-    principal = Principal(name="bench", role="reader", scope=scope, expires_at=None)
+    principal = Principal(id="bench", name="bench", role="reader", scope=scope, expires_at=None)
     arguments = {
         "from": str(question.first), "to": str(question.last), "partner_id": question.partner_id
     }  # fmt: skip
