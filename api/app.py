@@ -15,7 +15,7 @@ from api.exchange import EXCHANGE, Exchange
 from api.listen import Listener
 from api.paging import PageTokens, signing_key
 from api.pool import Pool
-from api.sessions import LoginCookies
+from api.sessions import LoginCookies, Sessions
 from api.state import EXTENSION, Limits, State
 from warehouse.database import api_dsn, api_listen_dsn
 from warehouse.settings import Settings
@@ -34,6 +34,7 @@ def create_app(settings: Settings, *, limits: Limits | None = None) -> Flask:
         pool,
         roles=lambda: catalogue.current().roles,
         cookies=LoginCookies(key),
+        sessions=Sessions(settings.sessions, pseudonyms_key=key) if settings.sessions else None,
         remember_seconds=limits.remember_keys_seconds,
         away_seconds=limits.remember_keys_away_seconds,
     )

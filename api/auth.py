@@ -20,7 +20,7 @@ from psycopg2.sql import Literal as Value
 
 from api.pool import Pool
 from api.problems import ProblemError, unauthorized
-from api.sessions import LoginCookies
+from api.sessions import LoginCookies, Session, Sessions
 from warehouse.declared import Role
 from warehouse.keys import EVERYTHING, KEY_PATTERN, is_scope_id, is_scope_name
 
@@ -44,6 +44,13 @@ select
 from metadata.principals where {digest} in (key_sha256, old_key_sha256) and revoked_at is null
 """)
 
+_IS_REVOKED = SQL("""
+set transaction read only;
+set local role oversight_api;
+set local statement_timeout = '5s';
+select exists (select from metadata.revoked_sessions where jti = {jti})
+""")
+
 log = structlog.get_logger()
 
 
@@ -61,6 +68,8 @@ class Principal:
     expires_at: datetime | None
     tier: str = "standard"
     rights: frozenset[Right] = field(default=frozenset())
+    subject: str | None = None
+    """Whom a session is of, as the identity provider calls them; for the audit trail alone."""
 
     @cached_property
     def sees(self) -> str:
@@ -96,12 +105,14 @@ class Authenticator:
         *,
         roles: Callable[[], Mapping[str, Role]],
         cookies: LoginCookies,
+        sessions: Sessions | None,
         remember_seconds: float,
         away_seconds: float,
     ) -> None:
         self._pool = pool
         self._roles = roles
         self._cookies = cookies
+        self._sessions = sessions
         self._remember_seconds = remember_seconds
         self._away_seconds = away_seconds
         self._remembered: OrderedDict[str, _Remembered] = OrderedDict()
@@ -110,22 +121,22 @@ class Authenticator:
     def principal(self, authorization: str | None, cookie: str | None = None) -> Principal:
         """The principal of an Authorization header, or else of a login cookie.
 
-        A problem: 401 when there is none, 403 when its role is no longer declared. A cookie is for
+        A problem: 401 when there is none, 403 when its role is not declared. A cookie is for
         reads alone: another site can make a browser send it.
         """
         if authorization:
             match = _HEADER.fullmatch(authorization)
-            digest = _digest(match.group(1)) if match else None
+            principal = self._of_token(match.group(1)) if match else None
         elif cookie:
-            digest = self._cookies.read(cookie)
+            principal = self._of_digest(self._cookies.read(cookie))
         else:
-            raise unauthorized("send an API key: `Authorization: Bearer ov_...`")
-        return self._of_digest(digest)
+            raise unauthorized("send a key or session: `Authorization: Bearer ...`")
+        return _in_force(principal)
 
     def log_in(self, key: str) -> str:
         """The value of the login cookie for a key; a problem when it is not in force."""
         digest = _digest(key)
-        self._of_digest(digest)
+        _in_force(self._of_digest(digest))
         assert digest is not None
         return self._cookies.issue(digest)
 
@@ -134,22 +145,26 @@ class Authenticator:
         with self._lock:
             self._remembered.clear()
 
-    def _of_digest(self, digest: str | None) -> Principal:
-        principal = self._recall(digest) if digest else None
-        if principal is None:
-            raise _refused()
-        if principal.expires_at and principal.expires_at <= datetime.now(timezone.utc):
-            raise _refused()
-        return principal
+    def _of_token(self, token: str) -> Principal | None:
+        digest = _digest(token)
+        if digest is not None:
+            return self._of_digest(digest)
+        session = self._sessions.verify(token) if self._sessions else None
+        if session is None:
+            return None
+        return self._recall(f"session {session.digest}", lambda: self._look_up_session(session))
 
-    def _recall(self, digest: str) -> Principal | None:
+    def _of_digest(self, digest: str | None) -> Principal | None:
+        return self._recall(digest, lambda: self._look_up_key(digest)) if digest else None
+
+    def _recall(self, digest: str, look_up: Callable[[], Principal | None]) -> Principal | None:
         now = time.monotonic()
         with self._lock:
             remembered = self._remembered.get(digest)
         if remembered is not None and now < remembered.until:
             return remembered.principal
         try:
-            principal = self._look_up(digest)
+            principal = look_up()
             # Counted from before the look-up: what was revoked meanwhile is not kept longer.
             found = _Remembered(principal, now + self._remember_seconds, now + self._away_seconds)
         except ProblemError as problem:
@@ -164,7 +179,7 @@ class Authenticator:
                 self._remembered.popitem(last=False)
         return found.principal
 
-    def _look_up(self, digest: str) -> Principal | None:
+    def _look_up_key(self, digest: str) -> Principal | None:
         row = self._pool.read(_LOOK_UP.format(digest=Value(bytes.fromhex(digest))))
         if row is None:
             return None
@@ -177,6 +192,21 @@ class Authenticator:
             scope=_clean_scope(principal_id, json.loads(scope)),
             expires_at=None if expires is None else datetime.fromtimestamp(expires, timezone.utc),
             rights=self._rights(role),
+        )
+
+    def _look_up_session(self, session: Session) -> Principal | None:
+        row = self._pool.read(_IS_REVOKED.format(jti=Value(session.jti)))
+        if row is None or row[0]:
+            return None
+        return Principal(
+            id=session.id,
+            name=session.id,
+            role=session.role,
+            tier=session.tier,
+            scope=_clean_scope(session.id, session.scope),
+            expires_at=datetime.fromtimestamp(session.expires_at, timezone.utc),
+            rights=self._rights(session.role),
+            subject=session.subject,
         )
 
     def _rights(self, name: str) -> frozenset[Right]:
@@ -215,8 +245,12 @@ def _digest(key: str) -> str | None:
     return hashlib.sha256(key.encode("ascii")).hexdigest()
 
 
-def _refused() -> ProblemError:
-    return unauthorized("the credential is unknown, expired or revoked")
+def _in_force(principal: Principal | None) -> Principal:
+    """The principal; one and the same problem (401) for whatever is wrong."""
+    now = datetime.now(timezone.utc)
+    if principal is None or (principal.expires_at and principal.expires_at <= now):
+        raise unauthorized("the credential is unknown, expired or revoked")
+    return principal
 
 
 def _clean_scope(principal_id: str, scope: Any) -> dict[str, tuple[str, ...]]:

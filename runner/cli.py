@@ -3,10 +3,11 @@
 import click
 
 from runner.commands.alerts import alerts
-from runner.commands.api import key, openapi, serve
+from runner.commands.api import openapi, serve
 from runner.commands.backfill import backfill
 from runner.commands.cancel import cancel
 from runner.commands.database import db
+from runner.commands.key import key
 from runner.commands.load import load
 from runner.commands.mcp import mcp
 from runner.commands.output import print_error, remember, wants_json

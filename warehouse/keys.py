@@ -119,8 +119,9 @@ def rotate_key(
     with connection.cursor() as cursor:
         cursor.execute(
             "update metadata.principals set key_sha256 = %s, rotated_at = now(),"
-            " old_key_sha256 = case when %s > now() then key_sha256 end,"
-            " old_key_until = case when %s > now() then %s end,"
+            " old_key_sha256 = case when least(%s, expires_at) > now() then key_sha256 end,"
+            " old_key_until = case when least(%s, expires_at) > now()"
+            " then least(%s, expires_at) end,"
             " expires_at = coalesce(%s, expires_at)"
             " where name = %s and revoked_at is null"
             " and coalesce(%s, expires_at, 'infinity') > now()",

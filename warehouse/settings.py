@@ -16,6 +16,16 @@ _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9]*://\S+")
 
 
 @dataclass(frozen=True, kw_only=True)
+class SessionSettings:
+    """Which sessions (JWT) the API takes: signed with a secret, or by a key of a JWKS file."""
+
+    issuer: str
+    audience: str
+    secret: str | None = field(default=None, repr=False)
+    jwks: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """Where the project, its data and its database are.
 
@@ -43,6 +53,8 @@ class Settings:
     """Where the API is called, by the MCP adapter; None means this host's own port."""
     api_key: str | None = field(default=None, repr=False)
     """What the MCP adapter calls the API with on standard input and output."""
+    sessions: SessionSettings | None = None
+    """None means that keys alone are taken."""
     alerts: tuple[str, ...] = field(default=(), repr=False)
     """Addresses that Apprise sends to; they hold passwords and tokens."""
 
@@ -98,6 +110,7 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         api_cache_mb=_integer(environ, "OVERSIGHT_API_CACHE_MB", default=64, least=0, most=65536),
         is_dbt_warm=_choice(environ, "OVERSIGHT_DBT", ("warm", "subprocess")) == "warm",
         signing_key=signing_key,
+        sessions=_sessions(environ),
         api_url=_web_address(environ, "OVERSIGHT_API_URL"),
         api_key=secret(environ, "OVERSIGHT_API_KEY"),
         alerts=_addresses(environ, "OVERSIGHT_ALERTS"),
@@ -119,6 +132,33 @@ def secret(environ: Mapping[str, str], name: str) -> str | None:
     if not content:
         raise SettingsError(f"{file_name}: {path} is empty; put the secret into it")
     return content
+
+
+def _sessions(environ: Mapping[str, str]) -> SessionSettings | None:
+    """What sessions are verified with; all of it or nothing."""
+    secret_ = secret(environ, "OVERSIGHT_JWT_SECRET")
+    jwks = environ.get("OVERSIGHT_JWT_JWKS")
+    issuer = environ.get("OVERSIGHT_JWT_ISSUER")
+    audience = environ.get("OVERSIGHT_JWT_AUDIENCE")
+    if not (secret_ or jwks or issuer or audience):
+        return None
+    if bool(secret_) == bool(jwks):
+        raise SettingsError(
+            "sessions need one of OVERSIGHT_JWT_SECRET and OVERSIGHT_JWT_JWKS, and not both"
+        )
+    for name, value in (("OVERSIGHT_JWT_ISSUER", issuer), ("OVERSIGHT_JWT_AUDIENCE", audience)):
+        if not value:
+            raise SettingsError(f"{name} is not set; a session of anybody else would count")
+    if secret_ is not None and len(secret_.encode()) < SIGNING_KEY_MIN_CHARACTERS:
+        raise SettingsError(
+            f"OVERSIGHT_JWT_SECRET is shorter than {SIGNING_KEY_MIN_CHARACTERS} bytes"
+        )
+    return SessionSettings(
+        issuer=str(issuer),
+        audience=str(audience),
+        secret=secret_,
+        jwks=Path(jwks).expanduser().absolute() if jwks else None,
+    )
 
 
 def _url(environ: Mapping[str, str], name: str) -> str | None:

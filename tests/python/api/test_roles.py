@@ -53,4 +53,4 @@ def test_a_role_that_went_may_do_nothing_and_one_that_comes_may_at_once(
         response = client.get(path)
         assert response.status_code == 403, path
         assert response.json is not None
-        assert response.json["detail"] == "the role 'auditor' is no longer declared"
+        assert response.json["detail"] == "the role 'auditor' is not declared"

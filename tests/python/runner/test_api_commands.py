@@ -9,6 +9,7 @@ from click.testing import CliRunner, Result
 
 from clusters import PROJECT_DIR
 from runner.cli import main
+from warehouse.database import connect
 from warehouse.settings import Settings
 
 
@@ -36,7 +37,9 @@ def test_a_key_is_made_shown_once_listed_and_revoked(oversight: Command) -> None
     assert len(made.output.strip()) == 46
     listed = oversight("key", "list").output
     assert made.output.strip() not in listed
-    assert listed.startswith("dashboard  reader  organization=default partner=*  expires 20")
+    assert listed.startswith(
+        "dashboard  reader  standard  organization=default partner=*  expires 20"
+    )
     assert listed.rstrip().endswith("unused")
     assert oversight("key", "revoke", "dashboard").output == "revoked dashboard\n"
     assert "revoked" in oversight("key", "list").output
@@ -48,10 +51,16 @@ def test_a_key_is_made_shown_once_listed_and_revoked(oversight: Command) -> None
         (("create", "x"), "needs at least one organization"),
         (("create", "x", "--organization", "a,b"), "the organization id 'a,b' is refused"),
         (("create", "x", "--organization", "a", "--partner", '{"'), "the partner id"),
-        (("create", "x", "--organization", "a", "--expires", "soon"), "write 30d or 12h"),
-        (("create", "x", "--organization", "a", "--expires", "0d"), "write 30d or 12h"),
+        (("create", "x", "--organization", "a", "--expires", "soon"), "write 30d, 12h or 30m"),
+        (("create", "x", "--organization", "a", "--expires", "0d"), "write 30d, 12h or 30m"),
         (("create", "x{}", "--organization", "a"), "the name 'x{}' is refused"),
+        (("create", "x", "--organization", "a", "--expires", "30d "), "write 30d, 12h or 30m"),
+        (("rotate", "nobody"), "no key named 'nobody' is in force"),
+        (("rotate", "nobody", "--overlap", "soon"), "--overlap 'soon' is no duration"),
         (("revoke", "nobody"), "no key named 'nobody' is in force"),
+        (("revoke",), "give the name of a key or --session JTI, and not both"),
+        (("revoke", "nobody", "--session", "x"), "and not both"),
+        (("revoke", "--session", "a b"), "'a b' is no id of a session"),
     ],
 )
 def test_a_mistake_says_what_to_do(
@@ -61,6 +70,41 @@ def test_a_mistake_says_what_to_do(
     assert failed.exit_code == 1
     assert failed.output.startswith("error: ")
     assert says in failed.output
+
+
+def test_a_key_is_replaced_under_its_name(oversight: Command) -> None:
+    first = oversight(
+        "key", "create", "ci", "--organization", "a", "--tier", "enterprise", "--json"
+    )
+    assert set(json.loads(first.output)) == {"name", "key"}
+    second = oversight("key", "rotate", "ci", "--overlap", "1h", "--expires", "30d", "--json")
+    assert json.loads(second.output)["name"] == "ci"
+    assert json.loads(second.output)["key"] != json.loads(first.output)["key"]
+    (line,) = oversight("key", "list").output.splitlines()
+    assert line.startswith("ci  reader  enterprise  organization=a ")
+    assert "  expires 20" in line
+    assert "  old key until 20" in line
+    (listed,) = json.loads(oversight("key", "list", "--json").output)["keys"]
+    assert (listed["tier"], listed["scope"]["organization"]) == ("enterprise", ["a"])
+    assert listed["rotated_at"].endswith("Z")
+    assert oversight("key", "rotate", "ci").output.startswith("ov_")
+    assert "old key" not in oversight("key", "list").output
+    assert oversight("key", "revoke", "ci").exit_code == 0
+    assert "is in force" in oversight("key", "rotate", "ci").output
+
+
+def test_a_session_is_ended_by_its_id_and_forgotten_when_it_would_have_ended(
+    oversight: Command, warehouse: Settings
+) -> None:
+    for jti in ("one", "one", "two"):
+        assert oversight("key", "revoke", "--session", jti).output == f"revoked session {jti}\n"
+    connection = connect(warehouse, autocommit=True)
+    with connection.cursor() as cursor:
+        cursor.execute("update metadata.revoked_sessions set until = now() where jti = 'one'")
+        assert oversight("key", "revoke", "--session", "three").exit_code == 0
+        cursor.execute("select jti from metadata.revoked_sessions order by 1")
+        assert cursor.fetchall() == [("three",), ("two",)]
+    connection.close()
 
 
 def test_a_name_is_taken_once(oversight: Command) -> None:
