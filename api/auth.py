@@ -212,7 +212,7 @@ class Authenticator:
     def _rights(self, name: str) -> frozenset[Right]:
         role = self._roles().get(name)
         if role is None:
-            raise ProblemError(403, "forbidden", f"the role {name!r} is no longer declared")
+            raise ProblemError(403, "forbidden", f"the role {name!r} is not declared")
         rights: set[Right] = set()
         if role.may_operate:
             rights.add("operate")
