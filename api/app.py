@@ -6,7 +6,7 @@ from pathlib import Path
 
 from flask import Flask, g, request
 
-from api import health, marts, metadata, openapi, pages, problems
+from api import admin, health, marts, metadata, openapi, pages, problems
 from api.answers import Answers
 from api.auth import Authenticator
 from api.deployed import DeployedCatalogue
@@ -57,6 +57,7 @@ def create_app(settings: Settings, *, limits: Limits | None = None) -> Flask:
     problems.register(app)
     for part in (health, metadata, marts, openapi, pages):
         app.register_blueprint(part.blueprint)
+    admin.register(app)
     app.wsgi_app = Edge(  # type: ignore[method-assign]
         app.wsgi_app,
         authenticator=authenticator,

@@ -11,7 +11,13 @@ from apispec import APISpec
 from apispec.ext.marshmallow import MarshmallowPlugin
 from flask import Blueprint, Response, json, request
 
-from api import formats, openapi_fixed, openapi_marts
+from api import (
+    formats,
+    openapi_admin,
+    openapi_admin_schemas,
+    openapi_fixed,
+    openapi_marts,
+)
 from api.deployed import Served
 from api.openapi_operations import add, add_shared
 from api.openapi_schemas import SCHEMAS
@@ -48,6 +54,7 @@ SECURITY: dict[str, dict[str, str]] = {
 TAGS = {
     "marts": "The curated data, one operation per mart.",
     "metadata": "What there is, how fresh it is, and this description.",
+    "administration": "Pulls and backfills, for who may administer; each call is kept on record.",
     "health": "Whether the service answers; open to all.",
 }
 blueprint = Blueprint("openapi", __name__)
@@ -83,10 +90,10 @@ def describe_api(catalogue: Catalogue) -> dict[str, Any]:
         plugin.map_to_openapi_type(kind, described.get("type"), described.get("format"))
     for name, scheme in SECURITY.items():
         spec.components.security_scheme(name, scheme)
-    for name, schema in SCHEMAS.items():
+    for name, schema in {**SCHEMAS, **openapi_admin_schemas.SCHEMAS}.items():
         spec.components.schema(name, schema)
     marts = Served.of(catalogue, "").marts.values()
-    operations = list(openapi_fixed.OPERATIONS)
+    operations = [*openapi_fixed.OPERATIONS, *openapi_admin.OPERATIONS]
     for served in marts:
         for name, schema in openapi_marts.schemas(served).items():
             spec.components.schema(name, schema)

@@ -124,6 +124,35 @@ REFUSALS: dict[int, Refusal] = {
         description="The Accept header asks for none of the media types of this address.",
         example="this address answers application/json; the Accept header asks for none of them",
     ),
+    409: Refusal(
+        name="Conflict",
+        title="Conflict",
+        code="conflict",
+        description="Not in the state that it is in, or a call with the same key is under way.",
+        example="backfill 3 is cancelled; ask for its weeks anew",
+    ),
+    413: Refusal(
+        name="TooLarge",
+        title="Request Entity Too Large",
+        code="body-too-large",
+        description="The body is longer than this address takes.",
+        example="the body may have at most 4096 bytes",
+    ),
+    415: Refusal(
+        name="UnsupportedMediaType",
+        title="Unsupported Media Type",
+        code="unsupported-media-type",
+        description="The body is not JSON, or does not say so.",
+        example="send the body as Content-Type: application/json",
+    ),
+    422: Refusal(
+        name="Unprocessable",
+        title="Unprocessable Entity",
+        code="invalid-body",
+        description="A member of the body is wrong, and `errors` names it; or the Idempotency-Key"
+        " was used for something else.",
+        example="from: 2026-02-01 is after to, 2026-W03; swap them",
+    ),
     429: Refusal(
         name="TooManyRequests",
         title="Too Many Requests",
@@ -207,7 +236,7 @@ def _refused(status: int, refusal: Refusal) -> dict[str, Any]:
         "detail": refusal.example,
         "request_id": _REQUEST_ID,
     }
-    if status == 400:
+    if status in (400, 422):
         parameter, _, message = refusal.example.partition(": ")
         example["errors"] = [{"parameter": parameter, "message": message}]
     schema = {"$ref": "#/components/schemas/Problem"}
