@@ -6,12 +6,13 @@ from pathlib import Path
 
 from flask import Flask, g, request
 
-from api import admin, health, marts, metadata, openapi, pages, problems
+from api import admin, health, login, marts, metadata, openapi, pages, problems
 from api.answers import Answers
 from api.auth import Authenticator
 from api.deployed import DeployedCatalogue
 from api.edge import Edge
 from api.exchange import EXCHANGE, Exchange
+from api.forms import FormTokens
 from api.listen import Listener
 from api.paging import PageTokens, signing_key
 from api.pool import Pool
@@ -44,6 +45,8 @@ def create_app(settings: Settings, *, limits: Limits | None = None) -> Flask:
         catalogue=catalogue,
         authenticator=authenticator,
         tokens=PageTokens(key),
+        forms=FormTokens(key),
+        is_https=settings.reached_api_url.startswith("https:"),
         limits=limits,
         listener=Listener(
             api_listen_dsn(settings),
@@ -55,7 +58,7 @@ def create_app(settings: Settings, *, limits: Limits | None = None) -> Flask:
     app.before_request(_adopt)
     app.after_request(answers.take)
     problems.register(app)
-    for part in (health, metadata, marts, openapi, pages):
+    for part in (health, login, metadata, marts, openapi, pages):
         app.register_blueprint(part.blueprint)
     admin.register(app)
     app.wsgi_app = Edge(  # type: ignore[method-assign]

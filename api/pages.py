@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Blueprint, Response, g, make_response, render_template, request
+from flask import Blueprint, Response, g, request
 
 from api import status, words
+from api.page import page, problem_page
 from api.problems import ProblemError
 from api.state import state
 
 EVERY_SECONDS = 60
-_POLICY = (
-    "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self';"
-    " base-uri 'none'; frame-ancestors 'none'"
-)
 blueprint = Blueprint("pages", __name__)
+blueprint.register_error_handler(ProblemError, problem_page)
 for _filter in (
     words.ago,
     words.amount,
@@ -84,29 +82,6 @@ def sentence(content: dict[str, Any]) -> tuple[str, str]:
     if len(marts) == 1:
         return "ok", "The mart is fresh, and no figure disagrees with the engines."
     return "ok", f"All {len(marts)} marts are fresh, and no figure disagrees with the engines."
-
-
-def page(template: str, *, code: int = 200, policy: str = _POLICY, **content: Any) -> Response:
-    """A page that runs no script, takes nothing from other hosts and is kept by no one."""
-    answer = make_response(render_template(template, principal=g.get("principal"), **content), code)
-    answer.headers.update(
-        {
-            "Content-Security-Policy": policy,
-            "Cache-Control": "private, no-store",
-            "Referrer-Policy": "no-referrer",
-            "X-Content-Type-Options": "nosniff",
-            "Cross-Origin-Opener-Policy": "same-origin",
-        }
-    )
-    return answer
-
-
-@blueprint.errorhandler(ProblemError)
-def show_problem(problem: ProblemError) -> Response:
-    """A problem as a page, with its status and headers."""
-    answer = page("problem.html", code=problem.status, problem=problem.body(g.request_id))
-    answer.headers.update(problem.headers)
-    return answer
 
 
 def _failed(content: dict[str, Any]) -> set[str]:

@@ -8,6 +8,7 @@ from flask import Flask, current_app
 
 from api.auth import Authenticator
 from api.deployed import DeployedCatalogue
+from api.forms import FormTokens
 from api.listen import Listener
 from api.paging import PageTokens
 from api.pool import Pool
@@ -36,6 +37,9 @@ class State:
     catalogue: DeployedCatalogue
     authenticator: Authenticator
     tokens: PageTokens
+    forms: FormTokens
+    is_https: bool
+    """Whether browsers come over https, by what OVERSIGHT_API_URL says."""
     limits: Limits
     listener: Listener
     """Started by the server; without it no answer is kept."""

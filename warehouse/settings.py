@@ -50,7 +50,7 @@ class Settings:
     signing_key: str | None = field(default=None, repr=False)
     """From the environment; None means the file `signing_key_path`, which `oversight up` makes."""
     api_url: str | None = None
-    """Where the API is called, by the MCP adapter; None means this host's own port."""
+    """Where the API is called, by browsers and the MCP adapter; None means this host's own port."""
     api_key: str | None = field(default=None, repr=False)
     """What the MCP adapter calls the API with on standard input and output."""
     sessions: SessionSettings | None = None

@@ -100,7 +100,7 @@ def test_head_answers_like_get_without_a_body(client: Client) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/", "/api", "/api/reporting/v1/", "/api/reporting/v1/nope", "/api/reporting/v1/marts/",
+    ["/nope", "/api", "/api/reporting/v1/", "/api/reporting/v1/nope", "/api/reporting/v1/marts/",
      "/api/reporting/v1/daily_metrics", "/api//reporting/v1/marts", "/health/nope"],
 )  # fmt: skip
 def test_what_is_not_served_is_a_problem(client: Client, path: str) -> None:
