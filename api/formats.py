@@ -1,8 +1,9 @@
-"""Which representation of an answer the caller's Accept header asks for."""
+"""Which representation the caller's Accept header asks for, and headers of what is only rows."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from werkzeug.datastructures import MIMEAccept
 from werkzeug.http import parse_accept_header
@@ -13,6 +14,7 @@ JSON = "application/json"
 CSV = "text/csv"
 NDJSON = "application/x-ndjson"
 OF_A_MART = (JSON, CSV, NDJSON)
+CONTENT_TYPES = {CSV: "text/csv; charset=utf-8; header=present", NDJSON: NDJSON}
 
 
 def chosen(accept: str | None, offered: Sequence[str] = OF_A_MART) -> str:
@@ -34,3 +36,29 @@ def chosen(accept: str | None, offered: Sequence[str] = OF_A_MART) -> str:
             extra={"known_media_types": list(offered)},
         )
     return best
+
+
+def headers(
+    freshness: Mapping[str, Any],
+    window: tuple[str, str] | None,
+    rows: int,
+    next_page: str | None,
+) -> dict[str, str]:
+    """What JSON says beside the rows; what is null there is no header."""
+    members = {
+        **freshness,
+        "window_from": window and window[0],
+        "window_to": window and window[1],
+        "row_count": rows,
+        "next_page": next_page,
+    }
+    return {
+        header_name(name): str(value).lower() if isinstance(value, bool) else str(value)
+        for name, value in members.items()
+        if value is not None
+    }
+
+
+def header_name(member: str) -> str:
+    """The header of a member of the answer in JSON."""
+    return "Oversight-" + "-".join(part.capitalize() for part in member.split("_"))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
-from typing import Any, cast
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar, cast
 
 import psycopg2
 import psycopg2.errors
@@ -20,6 +21,8 @@ from api.problems import unavailable
 
 CONNECT_TIMEOUT_SECONDS = 5
 Row = tuple[Any, ...]
+Ask = Callable[[Composable | str], list[Row]]
+T = TypeVar("T")
 
 
 class _GoneError(Exception):
@@ -50,34 +53,52 @@ class Pool:
         waiting included, counts as the request's time in the database. Raises ProblemError (503)
         when the database is away, busy or takes too long.
         """
-        here = trace.current.get()
-        if here is None:
-            return self._read(message, "")
-        started = time.perf_counter()
-        try:
-            return self._read(message, here.sql_comment())
-        finally:
-            here.db_seconds += time.perf_counter() - started
+        return self._twice(lambda driver, comment: _first(_rows(driver, message, comment)))
+
+    def in_transaction(self, work: Callable[[Ask], T]) -> T:
+        """What `work` makes of the answers to its messages, all of them in one transaction.
+
+        `work` begins it by its first message, is called again when the connection was dead, and
+        whatever happens the transaction is over afterwards. Raises as `read` does.
+        """
+
+        def attempt(driver: Any, comment: str) -> T:
+            try:
+                return work(lambda message: _rows(driver, message, comment))
+            finally:
+                if not driver.closed:
+                    _rows(driver, "rollback", "")
+
+        return self._twice(attempt)
 
     def close(self) -> None:
         """Close idle connections."""
         self._pool.dispose()
 
-    def _read(self, message: Composable | str, comment: str) -> Row | None:
+    def _twice(self, attempt: Callable[[Any, str], T]) -> T:
+        """Do something with a connection, once more if it was dead; its time is the request's."""
+        here = trace.current.get()
+        comment = here.sql_comment() if here else ""
+        started = time.perf_counter()
         pool = self._current()
         try:
-            return _attempt(pool, message, comment)
-        except _GoneError:
-            # Every idle connection of a restarted server is dead, and a read can be repeated.
-            self._renew(pool)
-        try:
-            return _attempt(self._current(), message, comment)
+            try:
+                with _lent(pool) as driver:
+                    return attempt(driver, comment)
+            except _GoneError:
+                # Every idle connection of a restarted server is dead; a read can be repeated.
+                self._renew(pool)
+            with _lent(self._current()) as driver:
+                return attempt(driver, comment)
         except _GoneError as error:
             raise unavailable(
                 "database-unavailable",
                 "the database cannot be reached; try again",
                 retry_after_seconds=5,
             ) from error
+        finally:
+            if here:
+                here.db_seconds += time.perf_counter() - started
 
     def _connect(self) -> Connection:
         connection: Connection = psycopg2.connect(
@@ -108,7 +129,9 @@ class Pool:
         broken.dispose()
 
 
-def _attempt(pool: QueuePool, message: Composable | str, comment: str) -> Row | None:
+@contextmanager
+def _lent(pool: QueuePool) -> Iterator[Any]:
+    """A connection; what goes wrong on it is a problem (503), _GoneError or a defect."""
     try:
         fairy = pool.connect()
     except PoolTimeoutError as error:
@@ -119,10 +142,7 @@ def _attempt(pool: QueuePool, message: Composable | str, comment: str) -> Row | 
         raise _GoneError from error
     driver: Any = fairy.dbapi_connection
     try:
-        with driver.cursor() as cursor:
-            text = message if isinstance(message, str) else message.as_string(driver)
-            cursor.execute(comment + text)
-            row: Row | None = cursor.fetchone()
+        yield driver
     except (psycopg2.errors.QueryCanceled, psycopg2.errors.LockNotAvailable) as error:
         raise unavailable(
             "timeout",
@@ -136,7 +156,17 @@ def _attempt(pool: QueuePool, message: Composable | str, comment: str) -> Row | 
         raise
     finally:
         fairy.close()
-    return row
+
+
+def _rows(driver: Any, message: Composable | str, comment: str) -> list[Row]:
+    with driver.cursor() as cursor:
+        text = message if isinstance(message, str) else message.as_string(driver)
+        cursor.execute(comment + text)
+        return list(cursor.fetchall()) if cursor.description else []
+
+
+def _first(rows: list[Row]) -> Row | None:
+    return rows[0] if rows else None
 
 
 def _recreate(pool: QueuePool) -> QueuePool:

@@ -19,14 +19,15 @@ from api.scope import condition, reading_as, where
 from warehouse.catalogue import Mart, MartColumn
 
 SCHEMA = "reporting"
-_INSTANTS = ("timestamptz", "timestamp with time zone")
+INSTANTS = ("timestamptz", "timestamp with time zone")
 
-_READ = SQL("""
-with times as ({times}),
+_BOUNDS = SQL("""times as ({times}),
 bounds as (
     select coalesce({first}::date, w.last - {days_before}) as first, w.last
     from (select coalesce({last}::date, {through}, {today}) as last from times) as w
-),
+)""")
+_READ = SQL("""
+with {bounds},
 page as materialized (
     select {columns}
     from {relation} as m
@@ -69,6 +70,23 @@ def message(
     """The whole message of a read; `position` is where the page before ended."""
     mart = served.mart
     size = request.page_size or DEFAULT_PAGE_SIZE
+    read = _READ.format(
+        **parts(served, request, principal, position),
+        columns=SQL(", ").join(Identifier("m", name) for name in _needed(mart, request)),
+        one_more=Literal(size + 1),
+        size=Literal(size),
+        shown=SQL(", ").join(shown(column, "p") for column in request.columns),
+        position=SQL(", ").join(SQL("{}::text").format(Identifier("p", n)) for n in mart.grain),
+    )
+    prologue = reading_as(principal, scope_names=mart.scope, timeout_ms=timeout_ms)
+    return SQL("").join([prologue, read])
+
+
+def parts(
+    served: ServedMart, request: Request, principal: Principal, position: Position | None
+) -> dict[str, Composable]:
+    """What every read of a mart is made of, whatever it is answered as."""
+    mart = served.mart
     first, last = request.window.first, request.window.last
     if position is not None:
         first, last = position.first, position.last
@@ -76,16 +94,17 @@ def message(
     is_bounded = mart.window is not None
     lower = Literal(first) if first else SQL("(select b.first from bounds as b)")
     upper = Literal(last) if last else SQL("(select b.last from bounds as b)")
-    read = _READ.format(
-        times=freshness.times(principal, marts=served.fresh_as, sla=sla),
-        first=Literal(first),
-        last=Literal(last),
-        days_before=Literal(mart.window.default_days - 1 if mart.window else 0),
-        through=freshness.day_of(SQL("data_through"), served.reporting_timezone),
-        today=freshness.day_of(SQL("now()"), served.reporting_timezone),
-        columns=SQL(", ").join(Identifier("m", name) for name in _needed(mart, request)),
-        relation=Identifier(SCHEMA, mart.name),
-        where=where(
+    return {
+        "bounds": _BOUNDS.format(
+            times=freshness.times(principal, marts=served.fresh_as, sla=sla),
+            first=Literal(first),
+            last=Literal(last),
+            days_before=Literal(mart.window.default_days - 1 if mart.window else 0),
+            through=freshness.day_of(SQL("data_through"), served.reporting_timezone),
+            today=freshness.day_of(SQL("now()"), served.reporting_timezone),
+        ),
+        "relation": Identifier(SCHEMA, mart.name),
+        "where": where(
             [
                 *_scope_conditions(served, principal),
                 *_filter_conditions(request),
@@ -93,12 +112,8 @@ def message(
                 _after(served, position) if position else None,
             ]
         ),
-        order=SQL(", ").join(Identifier("m", name) for name in mart.grain),
-        one_more=Literal(size + 1),
-        size=Literal(size),
-        shown=SQL(", ").join(_shown(column) for column in request.columns),
-        position=SQL(", ").join(SQL("{}::text").format(Identifier("p", n)) for n in mart.grain),
-        freshness=freshness.block(
+        "order": SQL(", ").join(Identifier("m", name) for name in mart.grain),
+        "freshness": freshness.block(
             relation="times",
             sla=sla,
             parity_state=freshness.parity(
@@ -108,27 +123,27 @@ def message(
                 last=upper if is_bounded else None,
             ),
         ),
-    )
-    prologue = reading_as(principal, scope_names=mart.scope, timeout_ms=timeout_ms)
-    return SQL("").join([prologue, read])
+    }
 
 
 def page_of(row: Row, served: ServedMart) -> Page:
     """The page that the message's one row holds."""
     rows, after, first, last, fresh = row
-    is_bounded = served.mart.window is not None
+    window = (first, last) if served.mart.window is not None else None
     return Page(
         rows=rows,
         freshness=fresh,
-        window=(first, last) if is_bounded else None,
-        next_position=None
-        if after is None
-        else Position(
-            first=date.fromisoformat(first) if is_bounded else None,
-            last=date.fromisoformat(last) if is_bounded else None,
-            after=tuple(json.loads(after)),
-        ),
+        window=window,
+        next_position=position_of(after, window),
     )
+
+
+def position_of(place: str | None, window: tuple[str, str] | None) -> Position | None:
+    """The position of a row, from its grain as a JSON array; None when there is no next page."""
+    if place is None:
+        return None
+    first, last = map(date.fromisoformat, window) if window else (None, None)
+    return Position(first=first, last=last, after=tuple(json.loads(place)))
 
 
 def _needed(mart: Mart, request: Request) -> list[str]:
@@ -191,8 +206,9 @@ def _typed(value: str | None, column: MartColumn) -> Composable:
     return SQL("{}::{}").format(Literal(value), SQL(column.data_type))
 
 
-def _shown(column: MartColumn) -> Composable:
-    identifier = Identifier("p", column.name)
-    if column.data_type in _INSTANTS:
+def shown(column: MartColumn, alias: str) -> Composable:
+    """A column of the relation called `alias`, as row_to_json is to see it."""
+    identifier = Identifier(alias, column.name)
+    if column.data_type in INSTANTS:
         return SQL("{} as {}").format(freshness.instant(identifier), Identifier(column.name))
     return identifier
