@@ -80,17 +80,25 @@ def _export(
     here: State, served: ServedMart, asked: Request, position: Position | None, media_type: str
 ) -> Response:
     """Rows alone; what JSON says beside them goes into headers."""
-    made = export.read(
-        here.pool,
-        served,
-        asked,
-        g.principal,
-        position,
-        media_type=media_type,
-        timeout_ms=here.limits.statement_timeout_ms,
-    )
+    if not here.exports.acquire(timeout=here.limits.pool_wait_seconds):
+        detail = "as many CSV and NDJSON answers as may be are under way; try again"
+        raise unavailable("busy", detail, retry_after_seconds=5)
+    try:
+        made = export.read(
+            here.pool,
+            served,
+            asked,
+            g.principal,
+            position,
+            media_type=media_type,
+            timeout_ms=here.limits.statement_timeout_ms,
+        )
+    except BaseException:
+        here.exports.release()
+        raise
     answer = Response(made.blocks(), content_type=formats.CONTENT_TYPES[media_type])
     answer.call_on_close(made.content.close)
+    answer.call_on_close(here.exports.release)
     answer.content_length = made.size
     token = _token(here, served, asked, made.next_position)
     told = formats.headers(json.loads(made.freshness), made.window, made.rows, token)

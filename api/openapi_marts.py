@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
-from api import formats
+from api import export, formats
 from api.deployed import ServedMart
 from api.openapi_operations import READ_REFUSALS, Described, Operation
-from api.openapi_schemas import FRESHNESS_EXAMPLE, closed, reference
+from api.openapi_schemas import DAY, FRESHNESS, FRESHNESS_EXAMPLE, closed, reference
 from api.state import PREFIX
 from warehouse.catalogue import MartColumn
 
@@ -34,6 +35,40 @@ _EXAMPLES: dict[str | None, Any] = {
     "number": 745.15,
     "boolean": True,
 }
+_CSV_TEXT = (
+    "RFC 4180 with a header line. Texts are quoted, NULL is nothing; a text that spreadsheets would"
+    " run as a formula (it begins with =, +, -, @, a tab or a line break) has an apostrophe before."
+)
+_FORMATS_TEXT = (
+    "In JSON a page; in CSV and NDJSON the whole window, or a page if `page_size` is given. A whole"
+    f" window of more than {export.MOST_ROWS} rows is refused (400), never cut."
+)
+
+
+def _told(schema: dict[str, Any], description: str) -> dict[str, Any]:
+    return {"description": f"{description} In CSV and NDJSON answers.", "schema": schema}
+
+
+EXPORT_HEADERS: dict[str, Described] = {
+    "Link": {
+        "description": 'The address of the next page, `rel="next"`; none on the last page.',
+        "schema": {"type": "string"},
+    },
+    **{
+        formats.header_name(name): _told(
+            {key: value for key, value in schema.items() if key != "description"}
+            | {"type": "string" if isinstance(schema["type"], list) else schema["type"]},
+            schema["description"],
+        )
+        for name, schema in FRESHNESS.items()
+    },
+    "Oversight-Window-From": _told(DAY, "The first day of the window."),
+    "Oversight-Window-To": _told(DAY, "The last day of the window."),
+    "Oversight-Row-Count": _told({"type": "integer", "minimum": 0}, "How many rows follow."),
+    "Oversight-Next-Page": _told(
+        {"type": "string"}, "The token of the next page, if there is one."
+    ),
+}
 _WINDOW_EXAMPLE = {"from": "2026-11-02", "to": "2026-11-08"}
 
 
@@ -46,7 +81,7 @@ def operation(served: ServedMart, parameters: list[dict[str, Any]]) -> Operation
         path=f"{PREFIX}/{mart.path}",
         operation_id=operation_id(served),
         summary=f"Read {title}",
-        description=mart.description,
+        description=f"{mart.description} {_FORMATS_TEXT}",
         tag="marts",
         parameters=[_with_example(served, item) for item in parameters],
         refusals=REFUSALS,
@@ -55,7 +90,19 @@ def operation(served: ServedMart, parameters: list[dict[str, Any]]) -> Operation
                 "description": "The rows, with their window and how fresh and checked they are.",
                 "content": {
                     formats.JSON: {"schema": page, "example": page_example(served)},
+                    formats.CSV: {
+                        "schema": {"type": "string", "description": _CSV_TEXT},
+                        "example": _csv_example(served),
+                    },
+                    formats.NDJSON: {
+                        "schema": {
+                            "type": "string",
+                            "description": f"A line of JSON per row, each one {mart.name}_row.",
+                        },
+                        "example": json.dumps(_row_example(served)) + "\n",
+                    },
                 },
+                "headers": EXPORT_HEADERS,
                 "links": {"next_page": _next_page(served, parameters)},
             }
         },
@@ -104,11 +151,21 @@ def column_schema(column: MartColumn) -> dict[str, Any]:
 def page_example(served: ServedMart) -> dict[str, Any]:
     """A page of one row."""
     return {
-        "data": [{column.name: _example(column) for column in served.parameters.columns}],
+        "data": [_row_example(served)],
         "next_page": None,
         "window": None if served.mart.window is None else _WINDOW_EXAMPLE,
         "freshness": FRESHNESS_EXAMPLE | {"sla_seconds": served.mart.freshness_sla_seconds},
     }
+
+
+def _row_example(served: ServedMart) -> dict[str, Any]:
+    return {column.name: _example(column) for column in served.parameters.columns}
+
+
+def _csv_example(served: ServedMart) -> str:
+    row = _row_example(served)
+    values = (f'"{v}"' if served.mart.column(n).data_type == "text" else v for n, v in row.items())
+    return ",".join(row) + "\r\n" + ",".join(map(str, values)) + "\r\n"
 
 
 def _example(column: MartColumn) -> Any:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 NULLABLE_TEXT: dict[str, Any] = {"type": ["string", "null"]}
+DAY: dict[str, Any] = {"type": "string", "format": "date"}
 INSTANT: dict[str, Any] = {"type": "string", "format": "date-time"}
 NULLABLE_INSTANT: dict[str, Any] = {"type": ["string", "null"], "format": "date-time"}
 _TEXT: dict[str, Any] = {"type": "string"}
@@ -44,7 +45,7 @@ def either(schema: Mapping[str, Any]) -> dict[str, Any]:
     return {"oneOf": [dict(schema), {"type": "null"}]}
 
 
-_FRESHNESS: dict[str, Any] = {
+FRESHNESS: dict[str, Any] = {
     "last_refresh_at": {**NULLABLE_INSTANT, "description": "When the mart was last refreshed."},
     "data_through": {
         **NULLABLE_INSTANT,
@@ -122,12 +123,12 @@ _PROBLEM: dict[str, Any] = {
     "max_days": {**_COUNT, "description": "The longest window."},
 }
 _WINDOW: dict[str, Any] = {
-    "from": {"type": "string", "format": "date"},
-    "to": {"type": "string", "format": "date"},
+    "from": DAY,
+    "to": DAY,
 }
 
 SCHEMAS: dict[str, dict[str, Any]] = {
-    "Freshness": closed(_FRESHNESS, description="How fresh and how well checked an answer is."),
+    "Freshness": closed(FRESHNESS, description="How fresh and how well checked an answer is."),
     "Window": closed(_WINDOW, description="The days that were answered, both inclusive."),
     "Problem": closed(
         _PROBLEM,
@@ -135,7 +136,7 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         description="RFC 9457 problem details.",
     ),
     "View": closed(
-        {"view": _TEXT, "path": _TEXT, **_FRESHNESS},
+        {"view": _TEXT, "path": _TEXT, **FRESHNESS},
         description="How fresh one mart is for the caller.",
     ),
     "Run": closed(_RUN, description="One run of a job."),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, field
 
 from flask import Flask, current_app
 
@@ -15,6 +16,7 @@ from api.pool import Pool
 
 PREFIX = "/api/reporting/v1"
 EXTENSION = "oversight"
+EXPORTS_AT_ONCE = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +45,10 @@ class State:
     limits: Limits
     listener: Listener
     """Started by the server; without it no answer is kept."""
+    exports: threading.Semaphore = field(
+        default_factory=lambda: threading.BoundedSemaphore(EXPORTS_AT_ONCE)
+    )
+    """Held by each CSV or NDJSON answer until its caller has it: a slow one holds a thread."""
 
 
 def state() -> State:

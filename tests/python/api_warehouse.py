@@ -158,7 +158,7 @@ class Client:
         url = path if path.startswith("/") else f"{BASE}/{path}"
         arguments = {name.rstrip("_"): value for name, value in query.items()}
         sent = self.headers() | dict(headers or {})
-        return self.flask.get(url, query_string=arguments, headers=sent)
+        return self.flask.get(url, query_string=arguments, headers=sent, buffered=True)
 
     def headers(self) -> dict[str, str]:
         """The Authorization header, if there is a key."""

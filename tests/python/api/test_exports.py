@@ -11,7 +11,7 @@ from api_warehouse import CATALOGUE, DAILY, ApiWarehouse, Client, column, create
 from werkzeug.test import TestResponse
 
 from api import export
-from api.state import Limits
+from api.state import EXPORTS_AT_ONCE, Limits
 
 CSV = {"Accept": "text/csv"}
 NDJSON = {"Accept": "application/x-ndjson"}
@@ -244,6 +244,23 @@ def test_a_connection_is_free_before_the_caller_reads_and_whatever_happens(
         "select pg_terminate_backend(pid) from pg_stat_activity"
         " where application_name = 'oversight-api' and datname = current_database()"
     )
+    assert client.get("daily-metrics", CSV).status_code == 200
+
+
+def test_slow_callers_leave_room_for_others(own: ApiWarehouse) -> None:
+    client = own.client(
+        own.key("slow callers", organization=["alpha"]), Limits(pool_wait_seconds=0)
+    )
+    address = "/api/reporting/v1/daily-metrics"
+    unread = [
+        client.flask.get(address, headers=client.headers() | CSV, buffered=False)
+        for _ in range(EXPORTS_AT_ONCE)
+    ]
+    assert {response.status_code for response in unread} == {200}
+    refused = client.get("daily-metrics", CSV)
+    assert (refused.status_code, refused.headers["Retry-After"]) == (503, "5")
+    assert client.get("daily-metrics").status_code == 200
+    unread[0].close()
     assert client.get("daily-metrics", CSV).status_code == 200
 
 
