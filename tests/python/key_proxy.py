@@ -28,7 +28,7 @@ class KeyProxy:
                 self.wfile.write(content)
                 target.close()
 
-            do_GET = do_DELETE = do_POST
+            do_GET = do_DELETE = do_POST  # noqa: N815
 
             def log_message(self, *_: object) -> None:
                 """Nothing to standard error."""
