@@ -6,7 +6,7 @@ from pathlib import Path
 
 from flask import Flask, g, request
 
-from api import admin, health, login, marts, metadata, openapi, pages, problems
+from api import admin, health, login, marts, metadata, openapi, pages, problems, scrape
 from api.answers import Answers
 from api.auth import Authenticator
 from api.deployed import DeployedCatalogue
@@ -14,21 +14,31 @@ from api.edge import Edge
 from api.exchange import EXCHANGE, Exchange
 from api.forms import FormTokens
 from api.listen import Listener
+from api.metrics import Metrics
 from api.paging import PageTokens, signing_key
 from api.pool import Pool
 from api.sessions import LoginCookies, Sessions
 from api.state import EXTENSION, Limits, State
+from api.watch import Routes, Watch
 from warehouse.database import api_dsn, api_listen_dsn
 from warehouse.settings import Settings
 
 
-def create_app(settings: Settings, *, limits: Limits | None = None) -> Flask:
-    """The app of one process; the database need not be there yet. ApiError when no key can sign."""
+def create_app(
+    settings: Settings, *, limits: Limits | None = None, metrics: Metrics | None = None
+) -> Flask:
+    """The app of one process; the database need not be there yet. ApiError when no key can sign.
+
+    `metrics` is shared with other processes; without it the app counts for itself.
+    """
     limits = limits or Limits()
+    metrics = metrics or Metrics()
     app = Flask("oversight", root_path=str(Path(__file__).parent))
     app.url_map.merge_slashes = False
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
-    pool = Pool(api_dsn(settings), size=limits.pool_size, wait_seconds=limits.pool_wait_seconds)
+    pool = Pool(
+        api_dsn(settings), metrics, size=limits.pool_size, wait_seconds=limits.pool_wait_seconds
+    )
     catalogue = DeployedCatalogue(pool, remember_seconds=limits.remember_catalogue_seconds)
     key = signing_key(settings)
     authenticator = Authenticator(
@@ -42,6 +52,7 @@ def create_app(settings: Settings, *, limits: Limits | None = None) -> Flask:
     answers = Answers(catalogue, most_bytes=settings.api_cache_mb * 1024 * 1024)
     app.extensions[EXTENSION] = State(
         pool=pool,
+        metrics=metrics,
         catalogue=catalogue,
         authenticator=authenticator,
         tokens=PageTokens(key),
@@ -58,13 +69,14 @@ def create_app(settings: Settings, *, limits: Limits | None = None) -> Flask:
     app.before_request(_adopt)
     app.after_request(answers.take)
     problems.register(app)
-    for part in (health, login, metadata, marts, openapi, pages):
+    for part in (health, login, metadata, marts, openapi, pages, scrape):
         app.register_blueprint(part.blueprint)
     admin.register(app)
     app.wsgi_app = Edge(  # type: ignore[method-assign]
         app.wsgi_app,
         authenticator=authenticator,
         answers=answers,
+        watch=Watch(metrics, Routes(app, catalogue), answers),
         log_share=settings.log_share,
     )
     return app
@@ -73,6 +85,7 @@ def create_app(settings: Settings, *, limits: Limits | None = None) -> Flask:
 def _adopt() -> None:
     """What the edge knows of the request, and the problem that it leaves to a page."""
     exchange: Exchange = request.environ[EXCHANGE]
+    exchange.rule = request.url_rule.rule if request.url_rule else None
     g.exchange = exchange
     g.request_id = exchange.request_id
     g.principal = exchange.principal

@@ -87,6 +87,11 @@ class DeployedCatalogue:
         self._compared_at = float("-inf")
 
     @property
+    def known(self) -> Served | None:
+        """What was current when last compared; None before the first time."""
+        return self._served
+
+    @property
     def known_hash(self) -> str | None:
         """Which deployment was current when last compared; None before the first time."""
         served = self._served

@@ -5,15 +5,11 @@ What every answer needs is here, and an answer that is known already does not re
 
 from __future__ import annotations
 
-import os
-import re
 import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-import structlog
 from werkzeug.http import parse_cookie
-from werkzeug.wrappers import Request
 from werkzeug.wsgi import ClosingIterator
 
 from api import problems, trace
@@ -23,6 +19,7 @@ from api.exchange import EXCHANGE, Exchange, private
 from api.sessions import COOKIE
 from api.state import PREFIX
 from api.trace import Trace
+from api.watch import Watch, server_timing
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -30,13 +27,7 @@ if TYPE_CHECKING:
 OPEN = ("/login", "/logout")
 OPEN_PREFIXES = ("/health/", "/static/")
 PAGES = ("/", "/docs", "/docs/", "/docs/warehouse")
-ADMIN_PREFIX = "/api/admin/"
-SLOW_SECONDS = 1.0
-_PARAMETER = re.compile(r"[a-z][a-z0-9_]{0,39}")
-_MOST_PARAMETERS = 20
 _READS = ("GET", "HEAD")
-
-log = structlog.get_logger()
 
 
 class Edge:
@@ -48,11 +39,13 @@ class Edge:
         *,
         authenticator: Authenticator,
         answers: Answers,
+        watch: Watch,
         log_share: float,
     ) -> None:
         self._app = app
         self._authenticator = authenticator
         self._answers = answers
+        self._watch = watch
         self._log_share = log_share
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -66,6 +59,7 @@ class Edge:
             ),
         )
         trace.current.set(exchange.trace)
+        self._watch.begin()
         environ[EXCHANGE] = exchange
 
         def start(
@@ -77,13 +71,13 @@ class Edge:
         try:
             answer = self._answer(environ, exchange)
             if isinstance(answer, Known):
-                return _give(answer, environ, exchange, start_response)
+                return self._give(answer, environ, exchange, start_response)
             body = answer(environ, start)
             if exchange.is_streamed:
-                return ClosingIterator(body, lambda: _finish(environ, exchange))
+                return ClosingIterator(body, lambda: self._watch.end(environ, exchange))
         except Exception as error:
             body = problems.of_defect(error, exchange.request_id)(environ, start)
-        return _whole(body, environ, exchange)
+        return self._whole(body, environ, exchange)
 
     def _answer(self, environ: WSGIEnvironment, exchange: Exchange) -> WSGIApplication | Known:
         """Everything but health, style and login demands a key, also what does not exist."""
@@ -103,6 +97,38 @@ class Edge:
             return self._answers.find(environ, exchange) or self._app
         return self._app
 
+    def _give(
+        self,
+        known: Known,
+        environ: WSGIEnvironment,
+        exchange: Exchange,
+        start_response: StartResponse,
+    ) -> list[bytes]:
+        """A known answer, or that the caller has it already."""
+        exchange.is_known = True
+        if_none_match = environ.get("HTTP_IF_NONE_MATCH")
+        if if_none_match is not None and known.is_what(if_none_match):
+            exchange.status = 304
+            start_response("304 NOT MODIFIED", _complete(known.validators, exchange))
+            body = []
+        else:
+            exchange.status = 200
+            start_response("200 OK", _complete(known.headers, exchange))
+            body = [known.body] if environ["REQUEST_METHOD"] == "GET" else []
+        self._watch.end(environ, exchange)
+        return body
+
+    def _whole(
+        self, body: Iterable[bytes], environ: WSGIEnvironment, exchange: Exchange
+    ) -> list[bytes]:
+        """An answer in one piece: the server sends a list at once, and the log has it by then."""
+        try:
+            return list(body)
+        finally:
+            if close := getattr(body, "close", None):
+                close()
+            self._watch.end(environ, exchange)
+
 
 def _is_page(environ: WSGIEnvironment) -> bool:
     """Whether a browser shows the answer to a person: Flask makes a page of the problem."""
@@ -113,52 +139,14 @@ def _is_page(environ: WSGIEnvironment) -> bool:
     )
 
 
-def _give(
-    known: Known, environ: WSGIEnvironment, exchange: Exchange, start_response: StartResponse
-) -> list[bytes]:
-    """A known answer, or that the caller has it already."""
-    exchange.is_known = True
-    if_none_match = environ.get("HTTP_IF_NONE_MATCH")
-    if if_none_match is not None and known.is_what(if_none_match):
-        exchange.status = 304
-        start_response("304 NOT MODIFIED", _complete(known.validators, exchange))
-        body = []
-    else:
-        exchange.status = 200
-        start_response("200 OK", _complete(known.headers, exchange))
-        body = [known.body] if environ["REQUEST_METHOD"] == "GET" else []
-    _finish(environ, exchange)
-    return body
-
-
-def _whole(body: Iterable[bytes], environ: WSGIEnvironment, exchange: Exchange) -> list[bytes]:
-    """An answer in one piece: the server sends a list at once, and the log has it by then."""
-    try:
-        return list(body)
-    finally:
-        if close := getattr(body, "close", None):
-            close()
-        _finish(environ, exchange)
-
-
 def _complete(fields: list[tuple[str, str]], exchange: Exchange) -> list[tuple[str, str]]:
     """The headers with those that are of this request alone."""
     return [
         *fields,
         ("X-Request-Id", exchange.request_id),
-        ("Server-Timing", _server_timing(exchange)),
+        ("Server-Timing", server_timing(exchange)),
         *exchange.headers,
     ]
-
-
-def _server_timing(exchange: Exchange) -> str:
-    """How long the app took until the answer began, and the database of it, in ms; the trace."""
-    here = exchange.trace
-    app_ms = (time.perf_counter() - exchange.started) * 1000
-    return (
-        f"app;dur={app_ms:.1f}, db;dur={here.db_seconds * 1000:.1f},"
-        f' traceparent;desc="{here.traceparent}"'
-    )
 
 
 def _login_cookie(environ: WSGIEnvironment) -> str | None:
@@ -166,34 +154,3 @@ def _login_cookie(environ: WSGIEnvironment) -> str | None:
     if "HTTP_COOKIE" not in environ or environ["REQUEST_METHOD"] not in _READS:
         return None
     return parse_cookie(environ).get(COOKIE)
-
-
-def _finish(environ: WSGIEnvironment, exchange: Exchange) -> None:
-    """Log what is sampled, every error, what was slow and every call of an administrator."""
-    here, status = exchange.trace, exchange.status
-    seconds = time.perf_counter() - exchange.started
-    path = environ.get("PATH_INFO", "")
-    is_slow = seconds > SLOW_SECONDS
-    if not (here.is_sampled or status >= 400 or is_slow or path.startswith(ADMIN_PREFIX)):
-        return
-    tell = log.error if status >= 500 else log.warning if is_slow else log.info
-    tell(
-        "request",
-        process=os.getpid(),
-        method=environ.get("REQUEST_METHOD"),
-        path=path,
-        parameters=_parameters(environ),
-        status=status,
-        ms=round(seconds * 1000, 1),
-        db_ms=round(here.db_seconds * 1000, 1),
-        request_id=here.request_id,
-        trace_id=here.trace_id,
-        span_id=here.span_id,
-        principal=exchange.principal.name if exchange.principal else None,
-    )
-
-
-def _parameters(environ: WSGIEnvironment) -> list[str]:
-    """Names as parameters have them; what else stands there may be anybody's name or key."""
-    names = [name for name in Request(environ).args if _PARAMETER.fullmatch(name)]
-    return sorted(names)[:_MOST_PARAMETERS]

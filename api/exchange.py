@@ -26,6 +26,8 @@ class Exchange:
     problem: ProblemError | None = None
     """What stands against an answer where Flask makes a page of it."""
     status: int = 0
+    rule: str | None = None
+    """The route that Flask found; None when Flask was not asked, or found none."""
     headers: list[tuple[str, str]] = field(default_factory=list)
     is_report: bool = False
     """Whether it is a GET or HEAD of the reporting API, whose answers have an ETag."""

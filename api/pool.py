@@ -17,6 +17,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import QueuePool
 
 from api import trace
+from api.metrics import Metrics
 from api.problems import unavailable
 
 CONNECT_TIMEOUT_SECONDS = 5
@@ -32,8 +33,10 @@ class _GoneError(Exception):
 class Pool:
     """At most `size` connections; whoever waits longer than `wait_seconds` gets a 503."""
 
-    def __init__(self, dsn: str, *, size: int, wait_seconds: float) -> None:
+    def __init__(self, dsn: str, metrics: Metrics, *, size: int, wait_seconds: float) -> None:
         self._dsn = dsn
+        self._metrics = metrics
+        metrics.pool_size.set(size)
         self._lock = threading.Lock()
         self._pid = os.getpid()
         self._pool = QueuePool(
@@ -83,12 +86,12 @@ class Pool:
         pool = self._current()
         try:
             try:
-                with _lent(pool) as driver:
+                with _lent(pool, self._metrics) as driver:
                     return attempt(driver, comment)
             except _GoneError:
                 # Every idle connection of a restarted server is dead; a read can be repeated.
                 self._renew(pool)
-            with _lent(self._current()) as driver:
+            with _lent(self._current(), self._metrics) as driver:
                 return attempt(driver, comment)
         except _GoneError as error:
             raise unavailable(
@@ -130,8 +133,9 @@ class Pool:
 
 
 @contextmanager
-def _lent(pool: QueuePool) -> Iterator[Any]:
+def _lent(pool: QueuePool, metrics: Metrics) -> Iterator[Any]:
     """A connection; what goes wrong on it is a problem (503), _GoneError or a defect."""
+    metrics.pool_waiting.inc()
     try:
         fairy = pool.connect()
     except PoolTimeoutError as error:
@@ -140,6 +144,9 @@ def _lent(pool: QueuePool) -> Iterator[Any]:
         ) from error
     except psycopg2.OperationalError as error:
         raise _GoneError from error
+    finally:
+        metrics.pool_waiting.dec()
+    metrics.pool_in_use.inc()
     driver: Any = fairy.dbapi_connection
     try:
         yield driver
@@ -156,6 +163,7 @@ def _lent(pool: QueuePool) -> Iterator[Any]:
         raise
     finally:
         fairy.close()
+        metrics.pool_in_use.dec()
 
 
 def _rows(driver: Any, message: Composable | str, comment: str) -> list[Row]:

@@ -11,6 +11,7 @@ import structlog
 from flask import Flask, Response, g, json
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
+from api import trace
 from warehouse.errors import OversightError
 
 CONTENT_TYPE = "application/problem+json"
@@ -99,6 +100,9 @@ def respond(problem: ProblemError) -> Response:
 
 def response(problem: ProblemError, request_id: str) -> Response:
     """The problem as an answer, also where there is no Flask yet."""
+    here = trace.current.get()
+    if here is not None:
+        here.problem = problem.code
     answer = Response(
         json.dumps(problem.body(request_id)), status=problem.status, content_type=CONTENT_TYPE
     )

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from granian.constants import Interfaces
@@ -17,6 +18,7 @@ from granian.server import Server
 
 from api import logs
 from api.app import create_app
+from api.metrics import Metrics, clear
 from api.paging import signing_key
 from api.problems import ApiError
 from api.state import Limits, state_of
@@ -36,6 +38,7 @@ def serve(settings: Settings) -> None:
     signing_key(settings)
     _check_port(settings)
     logs.configure()
+    clear(_metrics_folder(settings))
     server = Server(
         "oversight",
         address=settings.api_host,
@@ -57,10 +60,17 @@ def serve(settings: Settings) -> None:
 def _worker_app(settings: Settings, parent: int) -> Callable[..., Any]:
     """Made in each worker, so that no connection is shared between processes."""
     logs.configure()
+    metrics = Metrics(_metrics_folder(settings))
+    logs.configure(on_dropped=metrics.dropped_lines.inc)
     threading.Thread(target=_end_with, args=(parent,), name="parent-watch", daemon=True).start()
-    app = create_app(settings)
+    app = create_app(settings, metrics=metrics)
     state_of(app).listener.start()
     return app
+
+
+def _metrics_folder(settings: Settings) -> Path:
+    """One for each server of this home; no other can have its port."""
+    return settings.home / "metrics" / str(settings.api_port)
 
 
 def _end_with(parent: int) -> None:

@@ -11,6 +11,7 @@ from api.auth import Authenticator
 from api.deployed import DeployedCatalogue
 from api.forms import FormTokens
 from api.listen import Listener
+from api.metrics import Metrics
 from api.paging import PageTokens
 from api.pool import Pool
 
@@ -36,6 +37,7 @@ class State:
     """The parts of one app."""
 
     pool: Pool
+    metrics: Metrics
     catalogue: DeployedCatalogue
     authenticator: Authenticator
     tokens: PageTokens

@@ -27,6 +27,8 @@ class Trace:
     span_id: str
     is_sampled: bool
     db_seconds: float = 0.0
+    problem: str | None = None
+    """The code of the problem that is the answer."""
 
     @classmethod
     def of(cls, request_id: str, traceparent: str, *, share: float) -> Trace:

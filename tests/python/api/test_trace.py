@@ -125,7 +125,7 @@ def test_errors_and_slow_ones_are_always_logged(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert [line["status"] for line in logged(client, f"{DAILY}?from=x")] == [400]
-    monkeypatch.setattr("api.edge.SLOW_SECONDS", 0.0)
+    monkeypatch.setattr("api.watch.SLOW_SECONDS", 0.0)
     assert [line["log_level"] for line in logged(client, DAILY)] == ["warning"]
 
 
