@@ -9,12 +9,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import structlog
+
 from api.mcp.tools import MARTS, Operation, operations
-from api.mcp.upstream import Answer, UnreachableError, Upstream
+from api.mcp.upstream import Answer, UnreachableError, Upstream, unreadable
 
 DOCUMENT = "/openapi.json"
 REMEMBERED_CALLERS = 200
 _LOST_STATUSES = (429, 500, 502, 503, 504)
+
+log = structlog.get_logger()
 
 
 class RefusedError(Exception):
@@ -42,13 +46,17 @@ class Callers:
         self._upstream = upstream
         self._known: OrderedDict[str, Known] = OrderedDict()
 
+    def forget(self, token: str) -> None:
+        """After the API refused the token: its holder is asked about at the next message."""
+        self._known.pop(_digest(token), None)
+
     async def known(self, token: str, *, within_seconds: float) -> Known:
         """What the token's holder may use, compared at most so long ago.
 
         With the API lost, what was known last is given; RefusedError and UnreachableError where
         nothing was, RefusedError always when the API no longer knows the token.
         """
-        name = hashlib.sha256(token.encode()).hexdigest()
+        name = _digest(token)
         known = self._known.get(name)
         now = time.monotonic()
         if known is not None and now - known.compared_at <= within_seconds:
@@ -76,8 +84,12 @@ class Callers:
         if known is not None and document is known.document and marts is known.marts:
             found = known.operations
         else:
-            readable = {str(mart["path"]) for mart in marts.body["data"]}
-            found = operations(document.body, readable)
+            try:
+                readable = {str(mart["path"]) for mart in marts.body["data"]}
+                found = operations(document.body, readable)
+            except (KeyError, TypeError, AttributeError) as error:
+                log.error("unreadable document", error=f"{type(error).__name__}: {error}")
+                raise unreadable() from error
         return Known(operations=found, document=document, marts=marts, compared_at=now)
 
     async def _newest(self, path: str, token: str, known: Answer | None) -> Answer:
@@ -88,3 +100,7 @@ class Callers:
         if answer.status != 200:
             raise RefusedError(answer)
         return answer
+
+
+def _digest(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()

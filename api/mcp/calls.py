@@ -11,7 +11,7 @@ from mcp_types import CallToolResult, TextContent
 from api.mcp import exact
 from api.mcp.problems import ToolError, refused
 from api.mcp.tools import CURSOR, DEFAULT_ROWS, PAGE_SIZE, Operation
-from api.mcp.upstream import Answer, Upstream
+from api.mcp.upstream import Upstream, unreadable
 
 MOST_CHARACTERS = 10_000
 """Of a result's JSON, which is in the result twice: as structured content and as text."""
@@ -32,8 +32,8 @@ async def call(
     }
     if operation.is_paged:
         return await _paged(upstream, operation, query, given, token)
-    answer = await _get(upstream, operation, query, token)
-    return _result(operation, _cut(answer.body, given.get(CURSOR)))
+    body = await _get(upstream, operation, query, token)
+    return _result(operation, _cut(body, given.get(CURSOR)))
 
 
 async def _paged(
@@ -47,7 +47,9 @@ async def _paged(
     rows = int(given.get(PAGE_SIZE, DEFAULT_ROWS))
     for _ in range(_TRIES):
         query[operation.parameters[PAGE_SIZE]] = str(rows)
-        body = (await _get(upstream, operation, query, token)).body
+        body = await _get(upstream, operation, query, token)
+        if not isinstance(body.get("data"), list) or "next_page" not in body:
+            raise unreadable()
         came, length = len(body["data"]), len(exact.dumps(body))
         if length <= MOST_CHARACTERS or came <= 1:
             break
@@ -58,6 +60,8 @@ async def _paged(
 def _cut(body: Mapping[str, Any], cursor: str | None) -> dict[str, Any]:
     """An answer that the API does not page: of its longest list, what fits from the cursor on."""
     lists = {name: value for name, value in body.items() if isinstance(value, list)}
+    if not lists:
+        return {**body, "truncated": False, "next_page": None}
     longest = max(lists, key=lambda name: len(exact.dumps(lists[name])))
     items = lists[longest]
     start = 0
@@ -93,12 +97,14 @@ def _remark(operation: Operation, body: Mapping[str, Any]) -> str:
         if isinstance(value, list)
     ]
     if window := body.get("window"):
-        parts.append(f"Window {window['from']} to {window['to']}, both inclusive.")
+        parts.append(f"Window {window.get('from')} to {window.get('to')}, both inclusive.")
     if freshness := body.get("freshness"):
         parts.append(
-            f"Freshness: {freshness['status']}, data through {freshness['data_through']}."
-            f" Parity: {freshness['parity']}."
+            f"Freshness: {freshness.get('status')}, data through {freshness.get('data_through')}."
+            f" Parity: {freshness.get('parity')}."
         )
+        if freshness.get("is_stale"):
+            parts.append("STALE: the last answer known, as the database is away.")
     if body["truncated"]:
         parts.append(
             f"TRUNCATED, there is more: call {operation.tool.name} again with the same arguments"
@@ -111,11 +117,13 @@ def _remark(operation: Operation, body: Mapping[str, Any]) -> str:
 
 async def _get(
     upstream: Upstream, operation: Operation, query: Mapping[str, str], token: str
-) -> Answer:
+) -> dict[str, Any]:
     answer = await upstream.get(operation.path, query, token=token)
     if answer.status != 200:
         raise refused(answer, operation)
-    return answer
+    if not isinstance(answer.body, dict):
+        raise unreadable()
+    return answer.body
 
 
 def _check(operation: Operation, given: Mapping[str, Any]) -> None:

@@ -21,7 +21,10 @@ _MARKED_BYTES = re.compile(_MARKED_TEXT.pattern.encode("ascii"))
 
 def loads(body: bytes) -> Any:
     """Parsed JSON with marked numbers; ValueError when it is none."""
-    return json.loads(body, parse_float=_marked, parse_constant=_refuse)
+    try:
+        return json.loads(body, parse_float=_marked, parse_constant=_refuse)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
 
 
 def dumps(value: Any) -> str:

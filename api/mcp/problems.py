@@ -15,10 +15,11 @@ _WAIT_STATUSES = (429, 503)
 
 
 class ToolError(Exception):
-    """Each line says one thing that is wrong, or what to do."""
+    """Each line says one thing that is wrong, or what to do; `status` is the API's, if it spoke."""
 
-    def __init__(self, *lines: str) -> None:
+    def __init__(self, *lines: str, status: int | None = None) -> None:
         super().__init__("\n".join(lines))
+        self.status = status
 
     def result(self) -> CallToolResult:
         """As the model sees it."""
@@ -48,4 +49,4 @@ def refused(answer: Answer, operation: Operation | None = None) -> ToolError:
         lines.append("It is not your arguments; call again later.")
     if identity := problem.get("request_id"):
         lines.append(f"(status {answer.status}, request {identity})")
-    return ToolError(*lines)
+    return ToolError(*lines, status=answer.status)

@@ -87,6 +87,8 @@ async def _called(
         operation = await _operation(callers, token, params.name)
         return await call(upstream, operation, params.arguments or {}, token=token)
     except ToolError as error:
+        if error.status == 401:
+            callers.forget(token)
         return error.result()
     except RefusedError as error:
         return refused(error.answer).result()

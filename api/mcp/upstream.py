@@ -111,6 +111,11 @@ class Upstream:
         return UnreachableError(f"the Oversight API {what}; try again in a moment")
 
 
+def unreadable() -> UnreachableError:
+    """For an answer that is JSON but not of the form that the API's document says."""
+    return UnreachableError("the Oversight API gave an answer that can't be read")
+
+
 def _is_loopback(host: str) -> bool:
     if host == "localhost":
         return True

@@ -2,13 +2,49 @@
 
 from __future__ import annotations
 
+import json
+import time
+from pathlib import Path
 from typing import Any
 
 import anyio
-from api_warehouse import ApiWarehouse
+import httpx2
+import pytest
+from api_warehouse import OPERATORS_ONLY, ApiWarehouse
+from mcp import MCPError
 from mcp_process import McpServer, exactly, text_of
+from scripted_api import BASE, ScriptedApi, json_reply
+from server_process import START_SECONDS, free_port
+
+from warehouse.database import connect
+from warehouse.keys import revoke_key
 
 SEPTEMBER = {"from": "2026-09-01", "to": "2026-09-30"}
+
+
+def post(
+    server: McpServer,
+    method: str,
+    *,
+    headers: dict[str, str],
+    is_modern: bool = True,
+    seconds: float = START_SECONDS,
+    **parameters: Any,
+) -> httpx2.Response:
+    """One message as it goes over the wire, of the protocol of 2026 or of the one before."""
+    sent = {"Accept": "application/json, text/event-stream"}
+    if is_modern:
+        parameters["_meta"] = {
+            "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+            "io.modelcontextprotocol/clientCapabilities": {},
+        }
+        sent |= {"MCP-Protocol-Version": "2026-07-28", "Mcp-Method": method}
+        if "name" in parameters:
+            sent["Mcp-Name"] = parameters["name"][:1000]
+    body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": parameters}
+    with httpx2.Client(trust_env=False, timeout=seconds) as client:
+        answer: httpx2.Response = client.post(server.url, json=body, headers=sent | headers)
+        return answer
 
 
 def test_pages_by_cursor_are_all_the_rows(read_only: ApiWarehouse, running_mcp: McpServer) -> None:
@@ -70,3 +106,166 @@ def test_wrong_arguments_are_told_in_the_tools_own_words(
             assert not result.is_error
 
     anyio.run(use)
+
+
+def test_callers_of_one_server_see_their_own_rows_only(
+    read_only: ApiWarehouse, running_mcp: McpServer
+) -> None:
+    keys = {
+        "alpha": read_only.key("caller a", organization=["alpha"], partner=["*"]),
+        "beta": read_only.key("caller b", organization=["beta"], partner=["*"]),
+        "one": read_only.key("caller c", organization=["alpha"], partner=["google_ads:1"]),
+    }
+    found: dict[str, set[str]] = {name: set() for name in keys}
+    expected = {
+        name: json.dumps(
+            read_only.client(key).pages("daily-metrics", **SEPTEMBER)[0][:30], default=str
+        )
+        for name, key in keys.items()
+    }
+
+    async def read(name: str, mode: str) -> None:
+        async with running_mcp.client(keys[name], mode) as client:
+            for _ in range(8):
+                arguments = {**SEPTEMBER, "pageSize": 30}
+                result = await client.call_tool("get_daily_metrics", arguments)
+                found[name].add(json.dumps(exactly(text_of(result))["data"], default=str))
+
+    async def all_at_once() -> None:
+        async with anyio.create_task_group() as group:
+            for name in keys:
+                for mode in ("legacy", "auto"):
+                    group.start_soon(read, name, mode)
+
+    anyio.run(all_at_once)
+    assert found == {name: {rows} for name, rows in expected.items()}
+    assert len(set(expected.values())) == 3
+
+
+def test_only_what_the_caller_may_read_is_listed_and_can_be_called(
+    read_only: ApiWarehouse, running_mcp: McpServer
+) -> None:
+    operator = read_only.key("mcp operator", "operator", organization=["alpha"], partner=["*"])
+    agent = read_only.key("mcp agent", "agent", organization=["alpha"], partner=["*"])
+
+    async def use() -> None:
+        async with running_mcp.client(operator) as client:
+            names = {tool.name for tool in (await client.list_tools()).tools}
+            assert f"get_{OPERATORS_ONLY.name}" in names
+            assert not (await client.call_tool("get_operations", {})).is_error
+        async with running_mcp.client(agent) as client:
+            names = {tool.name for tool in (await client.list_tools()).tools}
+            assert "get_daily_metrics" in names
+            assert f"get_{OPERATORS_ONLY.name}" not in names
+            with pytest.raises(MCPError, match="Unknown tool: get_operations; the tools are get_"):
+                await client.call_tool("get_operations", {})
+
+    anyio.run(use)
+
+
+def test_without_a_known_key_nothing_is_answered(running_mcp: McpServer) -> None:
+    for headers, expected in (
+        ({}, 'Bearer realm="oversight"'),
+        ({"Authorization": "Basic abc"}, 'Bearer realm="oversight"'),
+        (
+            {"Authorization": "Bearer ov_" + "a" * 43},
+            'Bearer realm="oversight", error="invalid_token"',
+        ),
+    ):
+        answer = post(running_mcp, "tools/list", headers=headers)
+        assert answer.status_code == 401
+        assert answer.headers["WWW-Authenticate"] == expected
+        assert "result" not in answer.json()
+
+
+def test_a_revoked_key_is_refused_within_seconds(
+    read_only: ApiWarehouse, running_mcp: McpServer
+) -> None:
+    key = read_only.key("to be revoked", organization=["alpha"], partner=["*"])
+    headers = {"Authorization": f"Bearer {key}"}
+    assert post(running_mcp, "tools/list", headers=headers).status_code == 200
+    connection = connect(read_only.settings, autocommit=True)
+    revoke_key(connection, "to be revoked")
+    connection.close()
+    started = time.monotonic()
+    while True:
+        answer = post(running_mcp, "tools/call", headers=headers, name="get_daily_metrics")
+        if answer.status_code == 401:
+            break
+        # The API's workers forget a key one by one; the first that has makes it a tool's error.
+        result = answer.json()["result"]
+        assert not result["isError"] or "revoked" in result["content"][0]["text"]
+        assert time.monotonic() - started < 15
+        time.sleep(0.2)
+
+
+def test_other_hosts_pages_and_methods_are_refused(
+    read_only: ApiWarehouse, running_mcp: McpServer
+) -> None:
+    key = read_only.key("mcp hosts", organization=["alpha"], partner=["*"])
+    headers = {"Authorization": f"Bearer {key}"}
+    for extra, status in (
+        ({"Host": "evil.example:80"}, 421),
+        ({"Origin": "https://evil.example"}, 403),
+        ({"Origin": f"http://localhost:{running_mcp.port}"}, 200),
+    ):
+        assert post(running_mcp, "tools/list", headers=headers | extra).status_code == status
+    for method in ("GET", "DELETE", "PUT"):
+        answer = httpx2.request(method, running_mcp.url, headers=headers, trust_env=False)
+        assert (answer.status_code, answer.headers["Allow"]) == (405, "POST")
+    assert httpx2.post(running_mcp.url + "/x", headers=headers).status_code == 404
+    long = post(running_mcp, "tools/call", headers=headers, name="x" * 300_000)
+    assert long.status_code == 413
+
+
+def test_numbers_keep_all_digits_in_both_forms_of_answer(
+    read_only: ApiWarehouse, running_mcp: McpServer
+) -> None:
+    key = read_only.key("mcp digits", organization=["alpha"], partner=["*"])
+    headers = {"Authorization": f"Bearer {key}"}
+    arguments = {"from": "2026-09-02", "to": "2026-09-02"}
+    for is_modern, kind in ((True, "application/json"), (False, "text/event-stream")):
+        answer = post(
+            running_mcp,
+            "tools/call",
+            headers=headers,
+            is_modern=is_modern,
+            name="get_daily_metrics",
+            arguments=arguments,
+        )
+        assert answer.headers["Content-Type"].startswith(kind)
+        structured = answer.text.split('"structuredContent":')[1]
+        assert '"spend":1.0000100,"clicks":100000000000000001}' in structured
+        assert "number-" not in answer.text
+
+
+def test_with_the_api_away_it_says_so_and_goes_on_when_it_is_back(
+    read_only: ApiWarehouse, tmp_path: Path
+) -> None:
+    key = read_only.key("mcp away", organization=["alpha"], partner=["*"])
+    headers = {"Authorization": f"Bearer {key}"}
+    api_port = free_port()
+    server = McpServer(api_port, tmp_path / "mcp")
+    api: ScriptedApi | None = None
+    try:
+        server.wait_until_ready()
+        listed = post(server, "tools/list", headers=headers).json()
+        assert "the Oversight API can't be reached" in listed["error"]["message"]
+        result = post(server, "tools/call", headers=headers, name="get_wide_mart").json()["result"]
+        assert result["isError"] is True
+        assert result["content"][0]["text"].startswith("the Oversight API can't be reached; try")
+
+        api = ScriptedApi(port=api_port)
+        api.replies[f"{BASE}/wide-mart"] = lambda _: json_reply({"data": [], "next_page": None})
+        result = post(server, "tools/call", headers=headers, name="get_wide_mart").json()["result"]
+        assert result["isError"] is False
+
+        api.replies[f"{BASE}/wide-mart"] = lambda _: None
+        with pytest.raises(httpx2.ReadTimeout):
+            post(server, "tools/call", headers=headers, name="get_wide_mart", seconds=1)
+        assert api.given_up.wait(10), "the caller left, and the call went on"
+    finally:
+        if api is not None:
+            api.stop()
+        assert server.stop() == 0
+    assert key not in server.log.read_text()
