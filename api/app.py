@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from flask import Flask, g, request
+from werkzeug.middleware.proxy_fix import ProxyFix
 
 from api import admin, health, login, marts, metadata, openapi, pages, problems, scrape
 from api.answers import Answers
@@ -79,6 +80,10 @@ def create_app(
         watch=Watch(metrics, Routes(app, catalogue), answers),
         log_share=settings.log_share,
     )
+    if settings.trusted_proxies:
+        app.wsgi_app = ProxyFix(  # type: ignore[method-assign]
+            app.wsgi_app, x_for=settings.trusted_proxies, x_proto=0, x_host=0
+        )
     return app
 
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import psycopg2
 import psycopg2.errors
 import structlog
 from flask import Flask, Response, g, request
@@ -121,8 +122,6 @@ class Call:
         try:
             row = state().pool.read(SQL("").join([begin, message]))
         except psycopg2.errors.UniqueViolation as error:
-            if error.diag.constraint_name != "audit_log_call_id_key":
-                raise
             # The pool repeats what a lost connection had not answered; it had been done.
             self.is_noted = True
             raise unavailable(
@@ -130,6 +129,13 @@ class Call:
                 "the call was carried out and its answer was lost; send it again, with the same"
                 " Idempotency-Key if it had one",
                 retry_after_seconds=1,
+            ) from error
+        except psycopg2.Error as error:
+            log.error("call not carried out", request_id=self.request_id, exc_info=error)
+            raise unavailable(
+                "not-noted",
+                "the call could not be kept on record, so nothing was done; try again",
+                retry_after_seconds=5,
             ) from error
         assert row is not None
         self.is_noted = True

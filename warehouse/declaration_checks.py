@@ -15,7 +15,7 @@ from warehouse.declared_sources import is_zone
 from warehouse.durations import cadence_problem
 from warehouse.yaml_files import Key, Problem, YamlFile
 
-RETAINED_TABLES = ("refresh_log",)
+RETAINED_TABLES = ("audit_log", "refresh_log")
 """Tables of schema metadata whose old rows may go."""
 _REF = re.compile(r"ref\(\s*['\"](\w+)['\"]\s*\)")
 

@@ -42,6 +42,8 @@ class Settings:
     api_port: int = 8080
     api_workers: int = 2
     log_share: float = 1.0
+    trusted_proxies: int = 0
+    """How many proxies before the API add the caller's address to X-Forwarded-For."""
     """The share of successful requests that the API logs; errors and slow ones always are."""
     api_cache_mb: int = 64
     """How much each worker may keep of answers."""
@@ -107,6 +109,7 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         api_port=_integer(environ, "OVERSIGHT_API_PORT", default=8080, least=1, most=65535),
         api_workers=_integer(environ, "OVERSIGHT_API_WORKERS", default=2, least=1, most=64),
         log_share=_share(environ, "OVERSIGHT_LOG_SAMPLE"),
+        trusted_proxies=_integer(environ, "OVERSIGHT_TRUSTED_PROXIES", default=0, least=0, most=10),
         api_cache_mb=_integer(environ, "OVERSIGHT_API_CACHE_MB", default=64, least=0, most=65536),
         is_dbt_warm=_choice(environ, "OVERSIGHT_DBT", ("warm", "subprocess")) == "warm",
         signing_key=signing_key,

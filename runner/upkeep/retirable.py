@@ -41,6 +41,8 @@ def rules(cursor: Cursor, catalogue: Catalogue, now: datetime) -> list[Rule]:
     if "refresh_log" in catalogue.retention:
         before = now - timedelta(seconds=catalogue.retention["refresh_log"])
         found += _refresh_log(cursor, before)
+    if "audit_log" in catalogue.retention:
+        found.append(_audit_log(now - timedelta(seconds=catalogue.retention["audit_log"])))
     return found
 
 
@@ -228,6 +230,20 @@ def _refresh_log(cursor: Cursor, before: datetime) -> list[Rule]:
             ("metadata.refresh_log", runs),
         )
     ]
+
+
+def _audit_log(before: datetime) -> Rule:
+    """Old calls of the administration."""
+    return Rule(
+        group="metadata.audit_log",
+        table="metadata.audit_log",
+        key="audit_id",
+        reason="age",
+        before=before.isoformat(),
+        picks=SQL("select audit_id from metadata.audit_log where called_at < {}").format(
+            Literal(before)
+        ),
+    )
 
 
 def _is_not_mentioned(alias: str, table: str, column: str) -> Composable:

@@ -12,7 +12,7 @@ from warehouse.declared import Catalogue, CatalogueError
 
 DAY = 86400
 NOTHING_CLOSED = "  closed_before:\n"
-KEPT = "  retention: {refresh_log: 400d}\n"
+KEPT = "  retention: {refresh_log: 400d, audit_log: 90d}\n"
 
 
 def declare(
@@ -34,7 +34,7 @@ def test_retention_and_closed_days_are_in_the_catalogue(tmp_path: Path) -> None:
         landing="retention: {superseded: 90d, closed_days: true}",
     )
     assert catalogue.closed_before == "2026-10-12"
-    assert catalogue.retention == {"refresh_log": 400 * DAY}
+    assert catalogue.retention == {"audit_log": 90 * DAY, "refresh_log": 400 * DAY}
     spend = catalogue.source("oversight", "spend")
     assert (spend.superseded_kept_seconds, spend.may_retire_closed_days) == (90 * DAY, True)
     partners = catalogue.source("oversight", "partners")
@@ -65,7 +65,7 @@ def test_a_closing_that_can_not_be_is_named(tmp_path: Path, new: str, says: str)
     ("new", "says"),
     [
         ("{refresh_logs: 400d}", "no retention for a table .*did you mean 'refresh_log'"),
-        ("{audit_log: 90d}", "no retention for a table of this name"),
+        ("{job_requests: 90d}", "no retention for a table of this name"),
         ("{refresh_log: 400}", "must be a duration, such as 400d"),
         ("400d", "retention maps tables to durations"),
     ],

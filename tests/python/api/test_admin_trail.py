@@ -1,0 +1,131 @@
+"""The audit trail of the administration: a row for each call, or nothing is done."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from administration import BACKFILLS, PULLS, Admin, admin, with_engines
+from api_warehouse import ApiWarehouse, Client
+
+from api.app import create_app
+
+WEEK = {"engine": "oversight", "from": "2026-W02", "to": "2026-W02"}
+
+
+@pytest.fixture
+def warehouse(own: ApiWarehouse) -> ApiWarehouse:
+    own.deploy(with_engines())
+    return own
+
+
+def test_a_row_says_who_asked_what_from_where_and_what_came_of_it(warehouse: ApiWarehouse) -> None:
+    caller = admin(warehouse, "told-of")
+    answer: Any = caller.post(
+        BACKFILLS, WEEK, "key-1", X_Request_Id="req-1", X_Forwarded_For="10.1.2.3"
+    )
+    (row,) = caller.trail(
+        "principal_name, role, method, path, action, body, idempotency_key, host(client_address),"
+        " request_id, status, outcome, called_at between now() - interval '1 minute' and now(),"
+        " job_request_id = (select max(request_id) from metadata.job_requests)"
+    )
+    assert answer.status_code == 202
+    assert row == (
+        "told-of", "admin", "POST", BACKFILLS, "request_backfill", WEEK, "key-1", "127.0.0.1",
+        "req-1", 202, "accepted", True, True,
+    )  # fmt: skip
+    assert (caller.client.key or "")[3:] not in str(
+        warehouse.run("select * from metadata.audit_log")
+    )
+
+
+@pytest.mark.parametrize(
+    ("proxies", "sent", "address"),
+    [
+        (0, "10.1.2.3", "127.0.0.1"),
+        (1, "6.6.6.6, 10.1.2.3", "10.1.2.3"),
+        (2, "6.6.6.6, 10.1.2.3, 10.9.9.9", "10.1.2.3"),
+        (2, "10.1.2.3", "127.0.0.1"),
+        (1, "2001:db8::1", "2001:db8::1"),
+        (1, "'; drop table x", None),
+    ],
+)
+def test_an_address_that_is_forwarded_counts_behind_trusted_proxies_alone(
+    warehouse: ApiWarehouse, proxies: int, sent: str, address: str | None
+) -> None:
+    caller = admin(warehouse, "forwarded")
+    settings = replace(warehouse.settings, trusted_proxies=proxies)
+    behind = Admin(warehouse, Client(create_app(settings).test_client(), caller.client.key))
+    assert behind.get(BACKFILLS, {"X-Forwarded-For": sent}).status_code == 200
+    assert caller.trail("host(client_address)") == [(address,)]
+
+
+def test_every_refused_call_has_its_row_but_those_of_nobody(warehouse: ApiWarehouse) -> None:
+    caller, reader = admin(warehouse, "refused"), admin(warehouse, "a-reader", "reader")
+    place = caller.post(BACKFILLS, WEEK, "k").headers["Location"]
+    flask, headers = caller.client.flask, caller.client.headers()
+    answers = [
+        caller.post(BACKFILLS, WEEK),
+        caller.get("/api/admin/nope"),
+        caller.get("/api/admin"),
+        caller.get("/api/admin/\x00%00\ud7ff" + "x" * 3000),
+        flask.delete(place, headers=headers),
+        flask.open(BACKFILLS, method="OPTIONS", headers=headers),
+        caller.get(BACKFILLS, {"Accept": "text/csv"}),
+        caller.post(f"{place}/resume", {"only_failed": True}),
+        caller.post(BACKFILLS, b"x" * 5000, "k2"),
+        caller.post(BACKFILLS, WEEK, "k2", Content_Type="text/plain"),
+        caller.post(BACKFILLS, {}, "k2"),
+        caller.get(f"{BACKFILLS}/99"),
+        caller.get(place, x=1),
+    ]
+    expected = [400, 404, 404, 404, 405, 405, 406, 409, 413, 415, 422, 404, 400]
+    assert [answer.status_code for answer in answers] == expected
+    assert caller.trail("status") == [(202,), *[(status,) for status in expected]]
+    ids = [(answer.headers["X-Request-Id"],) for answer in answers]
+    assert caller.trail("request_id")[1:] == ids
+    assert reader.post(PULLS, {}, "k").status_code == 403
+    assert reader.get("/api/reporting/v1/marts").status_code == 200
+    assert reader.trail() == [("request_pull", 403, "forbidden")]
+    before = warehouse.run("select count(*) from metadata.audit_log")
+    assert flask.post(BACKFILLS, json=WEEK).status_code == 401
+    assert flask.post(BACKFILLS, headers={"Authorization": "Bearer ov_x"}).status_code == 401
+    assert warehouse.run("select count(*) from metadata.audit_log") == before
+
+
+def test_what_was_sent_is_kept_cut_when_it_is_refused(warehouse: ApiWarehouse) -> None:
+    caller = admin(warehouse, "sends-odd-things")
+    caller.post(BACKFILLS, b'{"engine": "\x00\xff", "note": "' + b"y" * 3000 + b'"}', "k")
+    ((body,),) = caller.trail("body")
+    assert body.startswith('{"engine": "\ufffd\ufffd", "note": "yyy')
+    assert len(body) == 1000
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "revoke insert on metadata.audit_log from oversight_admin; revoke insert (call_id) on"
+        " metadata.audit_log from oversight_admin",
+        "drop policy admin_adds on metadata.audit_log",
+        "alter table metadata.audit_log add check (status < 100) not valid",
+    ],
+)
+def test_without_its_row_nothing_is_done(warehouse: ApiWarehouse, fault: str) -> None:
+    caller = admin(warehouse, "not-noted")
+    place = caller.post(BACKFILLS, WEEK, "k").headers["Location"]
+    state = "select count(*), max(status) from metadata.backfills"
+    jobs = "select count(*) from metadata.job_requests"
+    before = warehouse.run(state), warehouse.run(jobs)
+    warehouse.run(fault)
+    for answer in (
+        caller.post(BACKFILLS, WEEK, "k2"),
+        caller.post(PULLS, {"engine": "oversight"}, "k3"),
+        caller.post(f"{place}/cancel"),
+        caller.get(place),
+        caller.post(BACKFILLS, {}, "k4"),
+        caller.get("/api/admin/nope"),
+    ):
+        assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5"), answer.text
+    assert (warehouse.run(state), warehouse.run(jobs)) == before
+    assert len(caller.trail()) == 1
