@@ -145,7 +145,7 @@ class Call:
         values = {
             "call_id": str(self.call_id),
             "principal_id": self.principal.id,
-            "principal_name": self.principal.name,
+            "principal_name": storable(self.principal.subject or self.principal.name),
             "role": self.principal.role,
             "method": self.method,
             "path": self.path,

@@ -22,6 +22,8 @@ create table metadata.audit_log (
 comment on table metadata.audit_log is
 'Who asked what of the administration, and what came of it; written with what it tells of. One row per call by a known caller.';
 comment on column metadata.audit_log.call_id is 'Made by the API for each call, so that one is written once, however often it is sent.';
+comment on column metadata.audit_log.principal_name is
+'The name of the key, or the subject of the session: the only place that keeps it.';
 comment on column metadata.audit_log.action is 'The operation, as in the OpenAPI document; NULL for an address that is not served.';
 comment on column metadata.audit_log.body is 'What was asked, as it was understood; the text that was sent, cut, when it was refused; NULL without a body.';
 comment on column metadata.audit_log.client_address is 'Of the caller, or of the proxy that none is trusted behind; NULL when unknown.';
@@ -97,7 +99,9 @@ begin
     ) as r;
     if outcome = 'accepted' then
         insert into metadata.job_requests (kind, arguments, idempotency_key, fingerprint, requested_by, lead_request_id)
-        select 'pull', jsonb_build_object('engine', engine), of_key || ' ' || engine, of_fingerprint, by_name, job_request_id
+        select
+            'pull', jsonb_build_object('engine', engine), format('pull %s of %s', engine, of_key), of_fingerprint, by_name,
+            job_request_id
         from unnest(engines[2:]) as engine;
     end if;
 end
