@@ -7,9 +7,12 @@ from typing import Any
 from flask import Blueprint, Response, g, request
 
 from api import status, words
+from api.auth import may
+from api.deployed import Served
+from api.metrics import Latency
 from api.page import page, problem_page
 from api.problems import ProblemError
-from api.state import state
+from api.state import PREFIX, state
 
 EVERY_SECONDS = 60
 blueprint = Blueprint("pages", __name__)
@@ -18,6 +21,7 @@ for _filter in (
     words.ago,
     words.amount,
     words.count,
+    words.milliseconds,
     words.counted,
     words.moment,
     words.percent,
@@ -41,11 +45,13 @@ def show_status() -> Response:
         "status.html",
         content=content,
         sentence=sentence(content),
+        latency=_latency(served),
         charts={
             mart["view"]: lag_charts(mart["view"], sla_seconds=mart["sla_seconds"], content=content)
             for mart in content["marts"]
         },
         sees_counts=g.principal.sees_all("organization"),
+        sees_requests=g.principal.sees_all("organization") and may(g.principal, "operate"),
         sees_several=status.sees_several(g.principal),
         failing_limit=status.FAILING_KEYS,
         is_repeated=request.args.get("every") == str(EVERY_SECONDS),
@@ -82,6 +88,24 @@ def sentence(content: dict[str, Any]) -> tuple[str, str]:
     if len(marts) == 1:
         return "ok", "The mart is fresh, and no figure disagrees with the engines."
     return "ok", f"All {len(marts)} marts are fresh, and no figure disagrees with the engines."
+
+
+def _latency(served: Served) -> list[tuple[str, Latency]]:
+    """How long answers took, by route, busiest first; none of marts that the caller may not read.
+
+    How many there were is for those who operate and see all: it speaks of everybody's requests.
+    """
+    hidden = {
+        f"{PREFIX}/{path}"
+        for path, item in served.marts.items()
+        if g.principal.role not in item.mart.readers
+    }
+    found = [
+        (route, latency)
+        for route, latency in state().metrics.latency().items()
+        if latency.requests and route not in hidden
+    ]
+    return sorted(found, key=lambda item: -item[1].requests)
 
 
 def _failed(content: dict[str, Any]) -> set[str]:

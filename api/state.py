@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from flask import Flask, current_app
 
@@ -42,6 +43,7 @@ class State:
     authenticator: Authenticator
     tokens: PageTokens
     forms: FormTokens
+    warehouse_docs: Path
     is_https: bool
     """Whether browsers come over https, by what OVERSIGHT_API_URL says."""
     limits: Limits

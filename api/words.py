@@ -27,6 +27,12 @@ def span(seconds: float | Decimal | None) -> str:
     return f"{float(seconds):.1f} s" if 0 < seconds < 10 else f"{rest} s"
 
 
+def milliseconds(seconds: float) -> str:
+    """A short time, with a digit behind the point below ten."""
+    value = seconds * 1000
+    return f"{value:.1f} ms" if value < 10 else f"{count(round(value))} ms"
+
+
 def instant(text: str) -> datetime:
     """A time as the API writes it."""
     return datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=timezone.utc)

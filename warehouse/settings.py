@@ -66,6 +66,11 @@ class Settings:
         return self.home / "signing.key"
 
     @property
+    def warehouse_docs_path(self) -> Path:
+        """The page that `oversight docs` makes and the API shows."""
+        return self.home / "docs" / "warehouse.html"
+
+    @property
     def reached_api_url(self) -> str:
         """Where the API is called."""
         return self.api_url or f"http://127.0.0.1:{self.api_port}"

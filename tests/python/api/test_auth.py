@@ -11,7 +11,11 @@ from warehouse import database
 from warehouse.keys import ApiKeyError, create_key, list_keys, revoke_key
 
 OPEN = {"/health/live", "/health/ready", "/static/<path:filename>", "/login"}
-PARTS = {"<path:mart_path>": "daily-metrics", "<path:filename>": "page.css"}
+PARTS = {
+    "<path:mart_path>": "daily-metrics",
+    "<path:filename>": "page.css",
+    "<name>": "swagger-ui.css",
+}
 UNKNOWN_KEY = "ov_" + "A" * 43
 
 
