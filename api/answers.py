@@ -13,7 +13,7 @@ import re
 import threading
 import time
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
@@ -27,6 +27,7 @@ from api.exchange import Exchange, private
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
+    from api.circuit import Circuit
     from api.deployed import DeployedCatalogue
 
 LARGEST_ANSWER_BYTES = 1024 * 1024
@@ -57,9 +58,40 @@ class Known:
     ends_at: float
 
     @property
-    def bytes(self) -> int:
+    def size(self) -> int:
         """What it takes of the bound."""
         return len(self.body) + _OVERHEAD_BYTES
+
+    @property
+    def has_freshness(self) -> bool:
+        """Whether it can say that it is stale."""
+        return _FRESHNESS.search(self.body) is not None
+
+    def as_stale(self) -> Known:
+        """The same, marked as stale, with what the clock makes of it now."""
+        now = datetime.now(timezone.utc)
+        body = _FRESHNESS.sub(lambda match: _stale_block(match, now), self.body)
+        etag = _etag(body)
+        own = {
+            "ETag": etag,
+            "Content-Length": str(len(body)),
+            "Age": str(int(time.time() - self.made_at)),
+            "Cache-Status": "oversight; hit; detail=stale",
+        }
+        return replace(
+            self,
+            body=body,
+            etag=etag,
+            headers=[*(pair for pair in self.headers if pair[0] not in own), *own.items()],
+            validators=[
+                *(pair for pair in self.validators if pair[0] not in own),
+                *(pair for pair in own.items() if pair[0] != "Content-Length"),
+            ],
+        )
+
+    def as_response(self) -> Response:
+        """For where Flask has begun to answer."""
+        return Response(self.body, status=200, headers=self.headers)
 
     def is_what(self, if_none_match: str) -> bool:
         """Whether the caller has it already: If-None-Match compares weakly, and takes lists."""
@@ -74,19 +106,32 @@ class Answers:
     They count only while the listening connection is heard of: else all is read anew.
     """
 
-    def __init__(self, catalogue: DeployedCatalogue, *, most_bytes: int) -> None:
+    def __init__(
+        self,
+        catalogue: DeployedCatalogue,
+        *,
+        circuit: Circuit,
+        most_bytes: int,
+        stale_seconds: float,
+    ) -> None:
         self._catalogue = catalogue
+        self._circuit = circuit
         self._most_bytes = most_bytes
+        self._stale_seconds = stale_seconds
         self._lock = threading.Lock()
         self._kept: OrderedDict[tuple[str, ...], Known] = OrderedDict()
         self.bytes = 0
         self.generation = 0
         self._all_changed = 0
         self._changed: dict[str, int] = {}
+        self._heard_at = float("-inf")
         self._heard_until = float("-inf")
 
     def find(self, environ: WSGIEnvironment, exchange: Exchange) -> Known | None:
-        """The known answer to a GET; else the exchange notes under which key one may be kept."""
+        """The known answer to a GET; else the exchange notes under which key one may be kept.
+
+        While the database is away, the last one that was known, which says so.
+        """
         query, accept = environ.get("QUERY_STRING", ""), environ.get("HTTP_ACCEPT", "")
         served = self._catalogue.known_hash
         if exchange.principal is None or served is None:
@@ -96,9 +141,11 @@ class Answers:
         key = (served, exchange.principal.sees, environ["PATH_INFO"], _canonical(query), accept)
         exchange.key, exchange.generation = key, self.generation
         known = self._kept.get(key)
-        if known is None or not self.is_current or time.time() > known.ends_at:
+        if known is None or not self._is_unchanged(known.marts, known.generation):
             return None
-        if not self._is_unchanged(known.marts, known.generation):
+        if not self.is_current:
+            return self._last_known(known, exchange)
+        if time.time() > known.ends_at:
             return None
         with contextlib.suppress(KeyError):  # Another thread made room just now.
             self._kept.move_to_end(key)
@@ -107,14 +154,19 @@ class Answers:
     def take(self, response: Response) -> Response:
         """Give a 200 of the reporting API its ETag, keep it where its view says so, answer 304.
 
-        Runs after each view of the app.
+        Runs after each view of the app. What the database turned out to be away for is answered
+        by what was known last.
         """
         exchange: Exchange = g.exchange
+        if response.status_code == 503 and exchange.last_known and self._circuit.is_open:
+            response = exchange.last_known.as_stale().as_response()
+            response.make_conditional(request)
+            return response
         exchange.is_streamed = response.is_streamed
         if not exchange.is_report or response.status_code != 200 or response.is_streamed:
             return response
         body = response.get_data()
-        response.set_etag(hashlib.blake2b(body, digest_size=16).hexdigest())
+        response.headers["ETag"] = _etag(body)
         if exchange.shows is not None and exchange.key and len(body) <= LARGEST_ANSWER_BYTES:
             self._keep(exchange, exchange.shows, exchange.key, response)
         response.make_conditional(request)
@@ -127,7 +179,8 @@ class Answers:
 
     def heard(self) -> None:
         """The listening connection works; what changed before this has been told."""
-        self._heard_until = time.monotonic() + HEARD_SECONDS
+        self._heard_at = time.monotonic()
+        self._heard_until = self._heard_at + HEARD_SECONDS
 
     def lost(self) -> None:
         """Nothing is heard any more."""
@@ -147,6 +200,13 @@ class Answers:
             self._changed.clear()
             self._kept.clear()
             self.bytes = 0
+
+    def _last_known(self, known: Known, exchange: Exchange) -> Known | None:
+        """Nothing is heard: what is known counts only if the database does not answer either."""
+        if time.monotonic() > self._heard_at + self._stale_seconds or not known.has_freshness:
+            return None
+        exchange.last_known = known
+        return known.as_stale() if self._circuit.is_open else None
 
     def _is_unchanged(self, marts: tuple[str, ...], generation: int) -> bool:
         if generation < self._all_changed:
@@ -176,11 +236,11 @@ class Answers:
             if not self._is_unchanged(marts, exchange.generation):
                 return
             before = self._kept.pop(key, None)
-            self.bytes += known.bytes - (before.bytes if before else 0)
+            self.bytes += known.size - (before.size if before else 0)
             self._kept[key] = known
             while self.bytes > self._most_bytes and self._kept:
                 _, oldest = self._kept.popitem(last=False)
-                self.bytes -= oldest.bytes
+                self.bytes -= oldest.size
 
 
 @functools.lru_cache(maxsize=4096)
@@ -198,6 +258,17 @@ def _end(body: bytes, zone: str) -> float:
         if match.group(2) and (late_after := _instant(match.group(2))) >= now:
             ends.append(late_after)
     return min(ends).timestamp()
+
+
+def _stale_block(match: re.Match[bytes], now: datetime) -> bytes:
+    before, late_after, status, after = match.groups()
+    if status == b"fresh" and late_after and _instant(late_after) < now:
+        status = b"late"
+    return before + status + after + b"true"
+
+
+def _etag(body: bytes) -> str:
+    return f'"{hashlib.blake2b(body, digest_size=16).hexdigest()}"'
 
 
 def _instant(text: bytes) -> datetime:

@@ -14,6 +14,7 @@ from api.deployed import DeployedCatalogue
 from api.edge import Edge
 from api.exchange import EXCHANGE, Exchange
 from api.forms import FormTokens
+from api.heavy import HeavyReads
 from api.listen import Listener
 from api.metrics import Metrics
 from api.paging import PageTokens, signing_key
@@ -38,7 +39,11 @@ def create_app(
     app.url_map.merge_slashes = False
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     pool = Pool(
-        api_dsn(settings), metrics, size=limits.pool_size, wait_seconds=limits.pool_wait_seconds
+        api_dsn(settings),
+        metrics,
+        size=limits.pool_size,
+        wait_seconds=limits.pool_wait_seconds,
+        read_seconds=limits.statement_timeout_ms / 1000 + 1,
     )
     catalogue = DeployedCatalogue(pool, remember_seconds=limits.remember_catalogue_seconds)
     key = signing_key(settings)
@@ -48,9 +53,14 @@ def create_app(
         cookies=LoginCookies(key),
         sessions=Sessions(settings.sessions, pseudonyms_key=key) if settings.sessions else None,
         remember_seconds=limits.remember_keys_seconds,
-        away_seconds=limits.remember_keys_away_seconds,
+        away_seconds=settings.api_stale_seconds,
     )
-    answers = Answers(catalogue, most_bytes=settings.api_cache_mb * 1024 * 1024)
+    answers = Answers(
+        catalogue,
+        circuit=pool.circuit,
+        most_bytes=settings.api_cache_mb * 1024 * 1024,
+        stale_seconds=settings.api_stale_seconds,
+    )
     app.extensions[EXTENSION] = State(
         pool=pool,
         metrics=metrics,
@@ -61,11 +71,13 @@ def create_app(
         warehouse_docs=settings.warehouse_docs_path,
         is_https=settings.reached_api_url.startswith("https:"),
         limits=limits,
+        heavy_reads=HeavyReads(at_once=limits.pool_size // 2),
         listener=Listener(
             api_listen_dsn(settings),
             answers=answers,
             catalogue=catalogue,
             authenticator=authenticator,
+            circuit=pool.circuit,
         ),
     )
     app.before_request(_adopt)

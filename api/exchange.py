@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from api.answers import Known
     from api.auth import Principal
     from api.problems import ProblemError
     from api.trace import Trace
@@ -34,6 +35,8 @@ class Exchange:
     is_known: bool = False
     """Whether the answer was known without asking the database."""
     is_streamed: bool = False
+    last_known: Known | None = None
+    """What may be given, marked as stale, when the database turns out to be away."""
     key: tuple[str, ...] | None = None
     generation: int = 0
     shows: tuple[str, ...] | None = None

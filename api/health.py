@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from flask import Blueprint, Response
 
+from api.problems import ProblemError
 from api.state import state
 
 blueprint = Blueprint("health", __name__, url_prefix="/health")
@@ -17,9 +18,21 @@ def live() -> Response:
 
 @blueprint.get("/ready")
 def ready() -> Response:
-    """200 when the database answers and a catalogue is deployed, else a 503 problem."""
-    state().catalogue.current()
-    state().pool.read("select 1")
+    """200 when the database answers and a catalogue is deployed, else a 503 problem.
+
+    Its `missing` says what is not there. Known answers are served all the same, for a while.
+    """
+    here = state()
+    try:
+        here.pool.read("select 1")
+    except ProblemError as problem:
+        problem.extra = {**problem.extra, "missing": ["database"]}
+        raise
+    try:
+        here.catalogue.current()
+    except ProblemError as problem:
+        problem.extra = {**problem.extra, "missing": ["catalogue"]}
+        raise
     return _ok("ready")
 
 

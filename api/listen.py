@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import select
 import threading
 import time
 from typing import TYPE_CHECKING
 
 import psycopg2
 import structlog
-from psycopg2.extensions import POLL_OK, POLL_READ
+from psycopg2.extensions import POLL_OK
 from psycopg2.extensions import connection as Connection
 
+from api import waiting
 from api.problems import ApiError
 
 if TYPE_CHECKING:
     from api.answers import Answers
     from api.auth import Authenticator
+    from api.circuit import Circuit
     from api.deployed import DeployedCatalogue
 
 DATA = "oversight_data"
@@ -44,8 +45,10 @@ class Listener:
         answers: Answers,
         catalogue: DeployedCatalogue,
         authenticator: Authenticator,
+        circuit: Circuit,
     ) -> None:
         self._dsn = dsn
+        self._circuit = circuit
         self.answers = answers
         self._catalogue = catalogue
         self._authenticator = authenticator
@@ -68,7 +71,8 @@ class Listener:
         while not self._is_stopping.is_set():
             try:
                 self._listen()
-            except (psycopg2.Error, OSError, ApiError) as error:
+            except (psycopg2.Error, waiting.SilentServerError, OSError, ApiError) as error:
+                self._circuit.suspect()
                 if not self._is_loss_told:
                     log.warning("not listening: answers are not kept", error=str(error).strip())
                     self._is_loss_told = True
@@ -77,17 +81,15 @@ class Listener:
             self._is_stopping.wait(_RETRY_SECONDS)
 
     def _listen(self) -> None:
-        connection: Connection = psycopg2.connect(
-            self._dsn, application_name="oversight-api-listen", connect_timeout=2, async_=True
-        )
+        connection = waiting.begin(self._dsn, "oversight-api-listen")
         try:
-            _wait(connection)
+            waiting.finish(connection, _soon())
             self._begin(connection)
             log.info("listening")
             self._is_loss_told = False
             while not self._is_stopping.is_set():
-                if not _is_readable(connection, PROBE_SECONDS):
-                    _ask(connection, "select 1")
+                if not waiting.is_readable(connection, PROBE_SECONDS):
+                    waiting.ask(connection, "select 1", _soon())
                 elif connection.poll() != POLL_OK:
                     continue
                 self._pass_on(connection)
@@ -96,7 +98,7 @@ class Listener:
 
     def _begin(self, connection: Connection) -> None:
         """From here on every change is told; what was known before may have changed unheard."""
-        pid = _ask(connection, _HELLO)
+        pid = waiting.ask(connection, _HELLO, _soon())
         if pid != connection.info.backend_pid:
             raise ApiError(
                 "a pooler is between the API and its database, and may tell of no change; set"
@@ -123,29 +125,5 @@ class Listener:
         self.answers.heard()
 
 
-def _ask(connection: Connection, statement: str) -> object:
-    """The first field of the answer; OperationalError when it does not come in time."""
-    with connection.cursor() as cursor:
-        cursor.execute(statement)
-        _wait(connection)
-        row = cursor.fetchone()
-    assert row is not None
-    return row[0]
-
-
-def _wait(connection: Connection) -> None:
-    """Until what was begun is done; a frozen server can't hold the thread any longer."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while (state := connection.poll()) != POLL_OK:
-        left = deadline - time.monotonic()
-        if left <= 0:
-            raise psycopg2.OperationalError("the server does not answer")
-        waiting = select.poll()
-        waiting.register(connection, select.POLLIN if state == POLL_READ else select.POLLOUT)
-        waiting.poll(left * 1000)
-
-
-def _is_readable(connection: Connection, seconds: float) -> bool:
-    waiting = select.poll()
-    waiting.register(connection, select.POLLIN)
-    return bool(waiting.poll(seconds * 1000))
+def _soon() -> float:
+    return time.monotonic() + PATIENCE_SECONDS

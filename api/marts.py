@@ -12,6 +12,7 @@ from flask import Blueprint, Response, g, json, request
 from api import export, formats, query
 from api.auth import require_role
 from api.deployed import ServedMart
+from api.heavy import is_heavy
 from api.paging import Position
 from api.parameters import NO_PARAMETERS, Request, load
 from api.problems import unavailable
@@ -61,7 +62,8 @@ def _page(
     message = query.message(
         served, asked, g.principal, position, timeout_ms=here.limits.statement_timeout_ms
     )
-    row = here.pool.read(message)
+    with here.heavy_reads.place(g.principal.id, is_heavy=is_heavy(served.mart, asked)):
+        row = here.pool.read(message)
     assert row is not None
     page = query.page_of(row, served)
     window = None if page.window is None else {"from": page.window[0], "to": page.window[1]}

@@ -45,7 +45,7 @@ def serve(settings: Settings) -> None:
         port=settings.api_port,
         interface=Interfaces.WSGI,
         workers=settings.api_workers,
-        blocking_threads=Limits().pool_size,
+        blocking_threads=Limits().pool_size + Limits().spare_threads,
         respawn_failed_workers=True,
         respawn_interval=_RESPAWN_SECONDS,
         workers_kill_timeout=_STOP_SECONDS,

@@ -11,6 +11,7 @@ from flask import Flask, current_app
 from api.auth import Authenticator
 from api.deployed import DeployedCatalogue
 from api.forms import FormTokens
+from api.heavy import HeavyReads
 from api.listen import Listener
 from api.metrics import Metrics
 from api.paging import PageTokens
@@ -26,10 +27,11 @@ class Limits:
     """Bounds of one worker process. Remembering keys for 4 s ends a revoked one within 5 s."""
 
     pool_size: int = 8
+    spare_threads: int = 4
+    """Threads beyond the pool's connections, for answers that need none."""
     pool_wait_seconds: float = 2.0
     statement_timeout_ms: int = 10_000
     remember_keys_seconds: float = 4.0
-    remember_keys_away_seconds: float = 300.0
     remember_catalogue_seconds: float = 2.0
 
 
@@ -47,6 +49,7 @@ class State:
     is_https: bool
     """Whether browsers come over https, by what OVERSIGHT_API_URL says."""
     limits: Limits
+    heavy_reads: HeavyReads
     listener: Listener
     """Started by the server; without it no answer is kept."""
     exports: threading.Semaphore = field(

@@ -47,6 +47,8 @@ class Settings:
     """The share of successful requests that the API logs; errors and slow ones always are."""
     api_cache_mb: int = 64
     """How much each worker may keep of answers."""
+    api_stale_seconds: int = 300
+    """How long the last known answers are served while the database is away."""
     is_dbt_warm: bool = True
     """Whether the runner keeps dbt's imports and parsed project in a process of their own."""
     signing_key: str | None = field(default=None, repr=False)
@@ -116,6 +118,9 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         log_share=_share(environ, "OVERSIGHT_LOG_SAMPLE"),
         trusted_proxies=_integer(environ, "OVERSIGHT_TRUSTED_PROXIES", default=0, least=0, most=10),
         api_cache_mb=_integer(environ, "OVERSIGHT_API_CACHE_MB", default=64, least=0, most=65536),
+        api_stale_seconds=_integer(
+            environ, "OVERSIGHT_API_STALE_SECONDS", default=300, least=0, most=86400
+        ),
         is_dbt_warm=_choice(environ, "OVERSIGHT_DBT", ("warm", "subprocess")) == "warm",
         signing_key=signing_key,
         sessions=_sessions(environ),

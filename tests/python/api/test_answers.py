@@ -1,23 +1,18 @@
 """Answers that are known: their ETags, and that none outlives what it shows."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from api_warehouse import CATALOGUE, DAILY, ApiWarehouse, Client, json_of
-from werkzeug.test import TestResponse
+from known_answers import CHANGED, TOLD, answers_of, is_known, until
 
-from api.answers import HEARD_SECONDS, Answers
+from api.answers import HEARD_SECONDS
 from api.state import PREFIX, state_of
 
 WINDOW: dict[str, Any] = {"from_": "2026-09-01", "to": "2026-09-03"}
-CHANGED = "update reporting.daily_metrics set clicks = clicks + 1 where organization_id = 'alpha'"
-TOLD = (
-    "update metadata.data_versions set version = version + 1, last_refresh_at = clock_timestamp()"
-    " where model = 'daily_metrics' and organization_id = 'alpha'"
-)
 
 
 @pytest.fixture
@@ -30,25 +25,6 @@ def listening(own: ApiWarehouse) -> Iterator[Client]:
     client.get("marts")  # What is deployed is known from the first answer on.
     yield client
     listener.stop()
-
-
-def answers_of(client: Client) -> Answers:
-    """The answers of the client's app."""
-    found: Answers = state_of(client.flask.application).listener.answers
-    return found
-
-
-def is_known(answer: TestResponse) -> bool:
-    """Whether it was given without asking the database."""
-    return answer.headers.get("Cache-Status") == "oversight; hit"
-
-
-def until(holds: Callable[[], Any], seconds: float = 5) -> None:
-    """Wait for what has to come."""
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 import pytest
 from api_warehouse import ApiWarehouse, json_of
+from known_answers import until
 from wire_proxy import WireProxy
 
 from api.state import Limits
@@ -96,7 +97,7 @@ def test_a_database_that_went_away_is_a_503_and_comes_back(
         assert "sock" not in response.text
     assert client.get("/health/live").status_code == 200
     proxy.start()
-    assert client.get("/health/ready").status_code == 200
+    until(lambda: client.get("/health/ready").status_code == 200)
     assert client.get("daily-metrics").status_code == 200
 
 
