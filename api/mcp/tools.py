@@ -19,7 +19,7 @@ CURSOR = "cursor"
 PAGE_SIZE = "pageSize"
 _NAMES = {MARTS: "list_marts", _FRESHNESS: "get_freshness", _PARITY: "get_parity"}
 _HINTS = {
-    MARTS: "Start here: it says which tool reads which mart, with columns and limits.",
+    MARTS: "Start here: what there is, with columns and limits; get_<name> reads the mart <name>.",
     _FRESHNESS: "Ask it when figures seem old or a result says that it is late.",
     _PARITY: "Ask it when a result says that parity failed or is unchecked.",
 }
@@ -125,8 +125,6 @@ def _input(parameter: Mapping[str, Any]) -> dict[str, Any]:
     schema = dict(parameter.get("schema", {}))
     if text := parameter.get("description"):
         schema["description"] = text
-    if "example" in parameter:
-        schema["examples"] = [parameter["example"]]
     return schema
 
 
@@ -137,12 +135,14 @@ def _description(
     schema: Mapping[str, Any],
 ) -> str:
     """What a model reads to choose; many hosts show it no output schema, so columns are named."""
-    parts = [described.get("description") or described.get("summary", "")]
-    if path in _HINTS:
-        parts.append(_HINTS[path])
+    rows = _resolved(document, schema.get("properties", {}).get("data", {}).get("items", {}))
+    columns = ", ".join(rows.get("properties", {}))
+    # Of a mart, what its rows are: the operation also tells of forms that no tool asks for.
+    text = rows.get("description") or described.get("description") or described.get("summary", "")
+    parts = [text, _HINTS.get(path, "")]
+    if columns:
+        parts.append(f"Columns: {columns}.")
     if path not in (MARTS, _FRESHNESS):
-        rows = _resolved(document, schema.get("properties", {}).get("data", {}).get("items", {}))
-        parts.append(f"Columns: {', '.join(rows.get('properties', {}))}.")
         parts.append("Every result says how fresh it is and whether it agrees with the engines.")
     return " ".join(part.strip() for part in parts if part)
 
