@@ -7,7 +7,19 @@ from pathlib import Path
 from flask import Flask, g, request
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from api import admin, docs, health, login, marts, metadata, openapi, pages, problems, scrape
+from api import (
+    admin,
+    docs,
+    health,
+    listing,
+    login,
+    marts,
+    metadata,
+    openapi,
+    pages,
+    problems,
+    scrape,
+)
 from api.answers import Answers
 from api.auth import Authenticator
 from api.deployed import DeployedCatalogue
@@ -83,7 +95,7 @@ def create_app(
     app.before_request(_adopt)
     app.after_request(answers.take)
     problems.register(app)
-    for part in (docs, health, login, metadata, marts, openapi, pages, scrape):
+    for part in (docs, health, listing, login, metadata, marts, openapi, pages, scrape):
         app.register_blueprint(part.blueprint)
     admin.register(app)
     app.wsgi_app = Edge(  # type: ignore[method-assign]

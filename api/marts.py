@@ -1,38 +1,24 @@
-"""GET /api/reporting/v1/<mart>, and what marts there are: routes that the catalogue decides."""
+"""GET /api/reporting/v1/<mart>: routes that the catalogue decides, as JSON, CSV or NDJSON."""
 
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+import json
 from urllib.parse import urlencode
 
 import psycopg2.errors
-from flask import Blueprint, Response, g, json, request
+from flask import Blueprint, Response, g, request
 
 from api import export, formats, query
 from api.auth import require_role
 from api.deployed import ServedMart
 from api.heavy import is_heavy
 from api.paging import Position
-from api.parameters import NO_PARAMETERS, Request, load
+from api.parameters import Request
 from api.problems import unavailable
 from api.state import PREFIX, State, state
-from warehouse.catalogue import Mart
 
 blueprint = Blueprint("marts", __name__, url_prefix=PREFIX)
-
-
-@blueprint.get("/marts")
-def list_marts() -> Response:
-    """The marts that the caller's role may read."""
-    load(NO_PARAMETERS, request.args)
-    formats.chosen(request.headers.get("Accept"), (formats.JSON,))
-    served = state().catalogue.current()
-    g.exchange.keep(shows=(), zone=served.catalogue.reporting_timezone)
-    body = [
-        describe(item) for item in served.marts.values() if g.principal.role in item.mart.readers
-    ]
-    return Response(json.dumps({"data": body}), content_type=formats.JSON)
 
 
 @blueprint.get("/<path:mart_path>")
@@ -125,35 +111,3 @@ def next_link(asked: Request, token: str) -> str:
     size = [] if asked.page_size is None else [("page_size", str(asked.page_size))]
     query = urlencode([*asked.query, *size, ("page", token)])
     return f'<{request.path}?{query}>; rel="next"'
-
-
-def describe(served: ServedMart) -> dict[str, Any]:
-    """A mart as callers may know it: without the organization, which no answer shows."""
-    mart: Mart = served.mart
-    hidden = served.organization_column
-    return {
-        "name": mart.name,
-        "path": f"{PREFIX}/{mart.path}",
-        "description": mart.description,
-        "grain": [name for name in mart.grain if name != hidden],
-        "columns": [
-            {
-                "name": column.name,
-                "data_type": column.data_type,
-                "description": column.description,
-            }
-            for column in mart.columns
-            if column.name != hidden
-        ],
-        "parameters": sorted(served.parameters.schema.fields),
-        "window": None
-        if mart.window is None
-        else {
-            "column": mart.window.column,
-            "kind": mart.window.kind,
-            "default_days": mart.window.default_days,
-            "max_days": mart.window.max_days,
-        },
-        "cadence": mart.cadence,
-        "freshness_sla_seconds": mart.freshness_sla_seconds,
-    }

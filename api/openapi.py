@@ -92,8 +92,12 @@ def describe_api(catalogue: Catalogue) -> dict[str, Any]:
         spec.components.security_scheme(name, scheme)
     for name, schema in {**SCHEMAS, **openapi_admin_schemas.SCHEMAS}.items():
         spec.components.schema(name, schema)
-    marts = Served.of(catalogue, "").marts.values()
-    operations = [*openapi_fixed.OPERATIONS, *openapi_admin.OPERATIONS]
+    marts = list(Served.of(catalogue, "").marts.values())
+    operations = [
+        openapi_marts.list_operation(marts),
+        *openapi_fixed.OPERATIONS,
+        *openapi_admin.OPERATIONS,
+    ]
     for served in marts:
         for name, schema in openapi_marts.schemas(served).items():
             spec.components.schema(name, schema)

@@ -1,4 +1,4 @@
-"""The operations that no mart decides: what there is, how fresh it is, health, this document."""
+"""The operations that no mart decides: runs and freshness, health, this document."""
 
 from __future__ import annotations
 
@@ -8,11 +8,6 @@ from api.openapi_operations import Operation, json_answer
 from api.openapi_schemas import FRESHNESS_EXAMPLE, RUN_EXAMPLE, array, closed, reference
 from api.state import PREFIX
 
-_LIST = {
-    "type": "object",
-    "required": ["data"],
-    "properties": {"data": {"type": "array", "items": {"type": "object"}}},
-}
 _VIEW_EXAMPLE: dict[str, Any] = {
     "view": "daily_metrics",
     "path": f"{PREFIX}/daily-metrics",
@@ -40,14 +35,6 @@ def _health(name: str, description: str, refusals: tuple[int, ...]) -> Operation
 
 
 OPERATIONS = (
-    Operation(
-        path=f"{PREFIX}/marts",
-        operation_id="list_marts",
-        summary="List the marts",
-        description="The marts that the caller may read.",
-        tag="metadata",
-        answers={200: json_answer("The marts.", _LIST, {"data": []})},
-    ),
     Operation(
         path=f"{PREFIX}/metadata/refresh",
         operation_id="get_refresh",

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
-from api import export, formats
+from api import export, formats, listing
 from api.deployed import ServedMart
-from api.openapi_operations import READ_REFUSALS, Described, Operation
-from api.openapi_schemas import DAY, FRESHNESS, FRESHNESS_EXAMPLE, closed, reference
+from api.openapi_operations import READ_REFUSALS, Described, Operation, json_answer
+from api.openapi_schemas import DAY, FRESHNESS, FRESHNESS_EXAMPLE, array, closed, reference
 from api.state import PREFIX
 from warehouse.catalogue import MartColumn
 
@@ -79,7 +80,7 @@ def operation(served: ServedMart, parameters: list[dict[str, Any]]) -> Operation
     title = mart.name.replace("_", " ")
     return Operation(
         path=f"{PREFIX}/{mart.path}",
-        operation_id=operation_id(served),
+        operation_id=listing.operation_id(served),
         summary=f"Read {title}",
         description=f"{mart.description} {_FORMATS_TEXT}",
         tag="marts",
@@ -109,9 +110,27 @@ def operation(served: ServedMart, parameters: list[dict[str, Any]]) -> Operation
     )
 
 
-def operation_id(served: ServedMart) -> str:
-    """The name of a mart's operation, and of the agents' tool."""
-    return f"get_{served.mart.name}"
+def list_operation(marts: Sequence[ServedMart]) -> Operation:
+    """GET of what there is."""
+    example = [
+        {**listing.describe(served), "freshness": _freshness_example(served)}
+        for served in marts[:1]
+    ]
+    return Operation(
+        path=f"{PREFIX}/marts",
+        operation_id="list_marts",
+        summary="List the marts",
+        description=(
+            "The marts that the caller may read: grain, columns, parameters, limits, and how fresh"
+            " each is for the caller."
+        ),
+        tag="metadata",
+        answers={
+            200: json_answer(
+                "The marts.", closed({"data": array(reference("Mart"))}), {"data": example}
+            )
+        },
+    )
 
 
 def schemas(served: ServedMart) -> dict[str, dict[str, Any]]:
@@ -154,8 +173,12 @@ def page_example(served: ServedMart) -> dict[str, Any]:
         "data": [_row_example(served)],
         "next_page": None,
         "window": None if served.mart.window is None else _WINDOW_EXAMPLE,
-        "freshness": FRESHNESS_EXAMPLE | {"sla_seconds": served.mart.freshness_sla_seconds},
+        "freshness": _freshness_example(served),
     }
+
+
+def _freshness_example(served: ServedMart) -> dict[str, Any]:
+    return FRESHNESS_EXAMPLE | {"sla_seconds": served.mart.freshness_sla_seconds}
 
 
 def _row_example(served: ServedMart) -> dict[str, Any]:
@@ -196,7 +219,7 @@ def _with_example(served: ServedMart, parameter: dict[str, Any]) -> dict[str, An
 def _next_page(served: ServedMart, parameters: list[dict[str, Any]]) -> Described:
     same = [item["name"] for item in parameters if item["name"] != "page"]
     return {
-        "operationId": operation_id(served),
+        "operationId": listing.operation_id(served),
         "description": "The same query with the token of the next page.",
         "parameters": {
             **{name: f"$request.query.{name}" for name in same},

@@ -12,7 +12,7 @@ NULLABLE_INSTANT: dict[str, Any] = {"type": ["string", "null"], "format": "date-
 _TEXT: dict[str, Any] = {"type": "string"}
 _TEXTS: dict[str, Any] = {"type": "array", "items": {"type": "string"}}
 _COUNT: dict[str, Any] = {"type": "integer", "minimum": 0}
-_NULLABLE_NUMBER: dict[str, Any] = {"type": ["integer", "null"]}
+_NULLABLE_COUNT: dict[str, Any] = {"type": ["integer", "null"], "minimum": 0}
 
 
 def closed(
@@ -122,6 +122,68 @@ _PROBLEM: dict[str, Any] = {
     "known_media_types": {**_TEXTS, "description": "The media types that there are."},
     "max_days": {**_COUNT, "description": "The longest window."},
 }
+_MART: dict[str, Any] = {
+    "name": _TEXT,
+    "path": _TEXT,
+    "operation_id": {"type": "string", "description": "Its operation here, and the agents' tool."},
+    "description": _TEXT,
+    "grain": {**_TEXTS, "description": "The columns that name a row, in the order of the rows."},
+    "columns": array(
+        closed(
+            {
+                "name": _TEXT,
+                "data_type": {"type": "string", "description": "PostgreSQL's name of the type."},
+                "is_nullable": {"type": "boolean"},
+                "description": _TEXT,
+            }
+        )
+    ),
+    "parameters": array(
+        closed(
+            {
+                "name": _TEXT,
+                "description": _TEXT,
+                "kind": {
+                    "type": "string",
+                    "enum": ["string", "integer", "number", "boolean", "array"],
+                    "description": "An array is written with commas between its items.",
+                },
+                "format": NULLABLE_TEXT,
+                "values": either({**_TEXTS, "description": "All values that there are."}),
+                "minimum": {"type": ["integer", "null"], "format": "int64"},
+                "maximum": {"type": ["integer", "null"], "format": "int64"},
+                "max_length": _NULLABLE_COUNT,
+            }
+        )
+    ),
+    "window": either(
+        closed(
+            {
+                "column": _TEXT,
+                "kind": {"type": "string", "enum": ["day", "week"]},
+                "default_days": _COUNT,
+                "max_days": _COUNT,
+            },
+            description="The time window of a read; null where there is none.",
+        )
+    ),
+    "page_size": closed({"default": _COUNT, "maximum": _COUNT}),
+    "media_types": {**_TEXTS, "description": "What the Accept header may ask for."},
+    "max_whole_rows": {
+        **_COUNT,
+        "description": "A window of more rows is refused in CSV and NDJSON, unless paged.",
+    },
+    "cadence": {
+        **NULLABLE_TEXT,
+        "description": "When it is refreshed, a cron line in UTC; null where it is always current.",
+    },
+    "freshness_sla_seconds": _COUNT,
+    "is_parity_checked": {
+        "type": "boolean",
+        "description": "Whether its own figures are compared with the engines' totals.",
+    },
+    "freshness": reference("Freshness"),
+}
 _WINDOW: dict[str, Any] = {
     "from": DAY,
     "to": DAY,
@@ -135,6 +197,7 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         optional=("errors", "known_parameters", "known_media_types", "max_days"),
         description="RFC 9457 problem details.",
     ),
+    "Mart": closed(_MART, description="A mart: what it holds and what it may be asked."),
     "View": closed(
         {"view": _TEXT, "path": _TEXT, **FRESHNESS},
         description="How fresh one mart is for the caller.",

@@ -106,7 +106,12 @@ class Whole(Parameter):
     def __init__(
         self, *, least: int = -_LARGEST_WHOLE, most: int = _LARGEST_WHOLE, **kwargs: Any
     ) -> None:
-        super().__init__(validate=validate.Range(min=least, max=most), **kwargs)
+        bounds = {"minimum": least, "maximum": most}
+        super().__init__(
+            described={**self.described, **bounds},
+            validate=validate.Range(min=least, max=most),
+            **kwargs,
+        )
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
         if not _WHOLE.fullmatch(value):

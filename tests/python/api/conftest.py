@@ -4,10 +4,18 @@ from collections.abc import Iterator
 
 import pytest
 from api_warehouse import ApiWarehouse, make_warehouse, served_by
+from contract import ContractClient
+from flask import Flask
 from mcp_process import McpServer
 from server_process import ServerProcess
 
 from clusters import Cluster
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _contract() -> None:
+    """Every answer that a test here gets is held against the OpenAPI document."""
+    Flask.test_client_class = ContractClient
 
 
 @pytest.fixture(scope="session")

@@ -192,8 +192,8 @@ def test_an_answer_that_was_read_before_a_change_was_heard_of_is_not_kept(
 
     def slow(*arguments: Any) -> Any:
         if not made:
-            own.run(CHANGED + ";" + TOLD)
             generation = answers_of(listening).generation
+            own.run(CHANGED + ";" + TOLD)
             until(lambda: answers_of(listening).generation > generation)
         made.append(arguments)
         return page_of(*arguments)
