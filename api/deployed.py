@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import structlog
 from psycopg2.sql import SQL, Literal
 
 from api.parameters import MartParameters
 from api.pool import Pool
+from api.prepared import Statement
 from api.problems import not_found, unavailable
 from warehouse.catalogue import Catalogue, CatalogueError, Mart, Role
 
@@ -36,6 +38,8 @@ class ServedMart:
     reporting_timezone: str
     fresh_as: tuple[str, ...]
     """The marts that make it fresh: itself, or for a live view all that are refreshed."""
+    statements: dict[Any, Statement] = field(default_factory=dict, compare=False, repr=False)
+    """The statements that its reads have needed so far, by their shape."""
 
     @property
     def organization_column(self) -> str:

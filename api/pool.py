@@ -22,6 +22,7 @@ from sqlalchemy.pool import QueuePool
 from api import trace, waiting
 from api.circuit import Circuit
 from api.metrics import Metrics
+from api.prepared import REFUSALS, Call, Prepared
 from api.problems import ProblemError, unavailable
 
 CONNECT_SECONDS = 5.0
@@ -60,6 +61,7 @@ class Pool:
         metrics.pool_size.set(size)
         self._lock = threading.Lock()
         self._pid = os.getpid()
+        self._prepared = Prepared()
         self._pool = QueuePool(
             cast(Any, self._connect),
             pool_size=size,
@@ -70,7 +72,7 @@ class Pool:
         )
         self.circuit = Circuit(dsn, on_return=self._renew)
 
-    def read(self, message: Composable | str) -> Row | None:
+    def read(self, message: Composable | str | Call) -> Row | None:
         """Send one message of statements and return the first row of its last statement.
 
         On an autocommit connection the statements of a message are one transaction, so that
@@ -78,6 +80,8 @@ class Pool:
         waiting included, counts as the request's time in the database. Raises ProblemError (503)
         when the database is away, busy or takes too long.
         """
+        if isinstance(message, Call):
+            return self._call(message)
         return self._twice(lambda driver, comment: _first(self._rows(driver, message, comment)))
 
     def in_transaction(self, work: Callable[[Ask], T]) -> T:
@@ -95,6 +99,18 @@ class Pool:
                     self._rows(driver, "rollback", "")
 
         return self._twice(attempt)
+
+    def _call(self, call: Call) -> Row | None:
+        def attempt(driver: Any, comment: str) -> Row | None:
+            with self._prepared.sending(call, driver) as text:
+                return _first(self._rows(driver, text, comment))
+
+        if self._prepared.is_possible:
+            try:
+                return self._twice(attempt)
+            except REFUSALS:
+                self._prepared.give_up()
+        return self.read(call.plain())
 
     def close(self) -> None:
         """Close idle connections."""

@@ -13,9 +13,10 @@ from api import freshness
 from api.auth import Principal
 from api.deployed import ServedMart
 from api.paging import Position
-from api.parameters import DEFAULT_PAGE_SIZE, Request
+from api.parameters import DEFAULT_PAGE_SIZE, Request, Window
 from api.pool import Row
-from api.scope import condition, reading_as, where
+from api.prepared import Argument, Call
+from api.scope import LEDGER_SCOPES, arguments_of, condition, reading_as, shape_of, where
 from warehouse.catalogue import Mart, MartColumn
 
 SCHEMA = "reporting"
@@ -33,7 +34,7 @@ page as materialized (
     from {relation} as m
     {where}
     order by {order}
-    limit {one_more}
+    limit {size} + 1
 )
 select
     (select coalesce(string_agg(row_to_json(r)::text, ','), '') from (
@@ -66,20 +67,44 @@ def message(
     position: Position | None,
     *,
     timeout_ms: int,
-) -> Composable:
+) -> Call:
     """The whole message of a read; `position` is where the page before ended."""
+    scopes = sorted({*LEDGER_SCOPES, *served.mart.scope})
+    window = _window(request, position)
+    after = position.after if position else ()
+    return Call(
+        begin=reading_as(principal, scope_names=served.mart.scope, timeout_ms=timeout_ms),
+        compose=lambda: _statement(served, request, principal, position),
+        known=served.statements,
+        shape=(
+            tuple(column.name for column in request.columns),
+            tuple(request.filters),
+            shape_of(principal, scopes),
+            (window.first is None, window.last is None),
+            position and tuple(value is None for value in after),
+        ),
+        values={
+            "first": window.first,
+            "last": window.last,
+            "size": request.page_size or DEFAULT_PAGE_SIZE,
+            **arguments_of(principal, scopes),
+            **{f"filter {name}": value for name, value in request.filters.items()},
+            **{f"after {number}": value for number, value in enumerate(after)},
+        },
+    )
+
+
+def _statement(
+    served: ServedMart, request: Request, principal: Principal, position: Position | None
+) -> Composable:
     mart = served.mart
-    size = request.page_size or DEFAULT_PAGE_SIZE
-    read = _READ.format(
+    return _READ.format(
         **parts(served, request, principal, position),
         columns=SQL(", ").join(Identifier("m", name) for name in _needed(mart, request)),
-        one_more=Literal(size + 1),
-        size=Literal(size),
+        size=Argument("size", request.page_size or DEFAULT_PAGE_SIZE, "bigint"),
         shown=SQL(", ").join(shown(column, "p") for column in request.columns),
         position=SQL(", ").join(SQL("{}::text").format(Identifier("p", n)) for n in mart.grain),
     )
-    prologue = reading_as(principal, scope_names=mart.scope, timeout_ms=timeout_ms)
-    return SQL("").join([prologue, read])
 
 
 def parts(
@@ -87,18 +112,20 @@ def parts(
 ) -> dict[str, Composable]:
     """What every read of a mart is made of, whatever it is answered as."""
     mart = served.mart
-    first, last = request.window.first, request.window.last
-    if position is not None:
-        first, last = position.first, position.last
+    window = _window(request, position)
+    first, last = (
+        Argument(key, value, "date")
+        for key, value in (("first", window.first), ("last", window.last))
+    )
     sla = Literal(mart.freshness_sla_seconds)
     is_bounded = mart.window is not None
-    lower = Literal(first) if first else SQL("(select b.first from bounds as b)")
-    upper = Literal(last) if last else SQL("(select b.last from bounds as b)")
+    lower = first if window.first else SQL("(select b.first from bounds as b)")
+    upper = last if window.last else SQL("(select b.last from bounds as b)")
     return {
         "bounds": _BOUNDS.format(
             times=freshness.times(principal, marts=served.fresh_as, sla=sla),
-            first=Literal(first),
-            last=Literal(last),
+            first=first,
+            last=last,
             days_before=Literal(mart.window.default_days - 1 if mart.window else 0),
             through=freshness.day_of(SQL("data_through"), served.reporting_timezone),
             today=freshness.day_of(SQL("now()"), served.reporting_timezone),
@@ -107,7 +134,7 @@ def parts(
         "where": where(
             [
                 *_scope_conditions(served, principal),
-                *_filter_conditions(request),
+                *_filter_conditions(served, request),
                 _window_condition(served, lower, upper),
                 _after(served, position) if position else None,
             ]
@@ -146,6 +173,13 @@ def position_of(place: str | None, window: tuple[str, str] | None) -> Position |
     return Position(first=first, last=last, after=tuple(json.loads(place)))
 
 
+def _window(request: Request, position: Position | None) -> Window:
+    """The window of the first page, which those after it keep."""
+    if position is None:
+        return request.window
+    return Window(first=position.first, last=position.last)
+
+
 def _needed(mart: Mart, request: Request) -> list[str]:
     """The columns to read: those to show, and the grain, which gives the place of the next page."""
     return list(dict.fromkeys([*mart.grain, *(column.name for column in request.columns)]))
@@ -158,9 +192,12 @@ def _scope_conditions(served: ServedMart, principal: Principal) -> list[Composab
     ]
 
 
-def _filter_conditions(request: Request) -> list[Composable]:
+def _filter_conditions(served: ServedMart, request: Request) -> list[Composable]:
     return [
-        SQL("{} = {}").format(Identifier("m", name), Literal(value))
+        SQL("{} = {}").format(
+            Identifier("m", name),
+            Argument(f"filter {name}", value, served.mart.column(name).data_type),
+        )
         for name, value in request.filters.items()
     ]
 
@@ -185,25 +222,31 @@ def _after(served: ServedMart, position: Position) -> Composable:
         return SQL("({}) > ({})").format(
             SQL(", ").join(Identifier("m", column.name) for column in columns),
             SQL(", ").join(
-                _typed(value, column) for value, column in zip(position.after, columns, strict=True)
+                _typed(number, value, column)
+                for number, (value, column) in enumerate(zip(position.after, columns, strict=True))
             ),
         )
     return _after_part(columns, position.after)
 
 
-def _after_part(columns: Sequence[MartColumn], values: Sequence[str | None]) -> Composable:
-    if not columns:
+def _after_part(
+    columns: Sequence[MartColumn], values: Sequence[str | None], number: int = 0
+) -> Composable:
+    """The comparison from one part of the grain on."""
+    if number == len(columns):
         return SQL("false")
-    column, rest = Identifier("m", columns[0].name), _after_part(columns[1:], values[1:])
-    if values[0] is None:
-        return SQL("({column} is null and {rest})").format(column=column, rest=rest)
+    column, value = columns[number], values[number]
+    name, rest = Identifier("m", column.name), _after_part(columns, values, number + 1)
+    if value is None:
+        return SQL("({column} is null and {rest})").format(column=name, rest=rest)
     return SQL(
         "({column} > {value} or {column} is null or ({column} = {value} and {rest}))"
-    ).format(column=column, value=_typed(values[0], columns[0]), rest=rest)
+    ).format(column=name, value=_typed(number, value, column), rest=rest)
 
 
-def _typed(value: str | None, column: MartColumn) -> Composable:
-    return SQL("{}::{}").format(Literal(value), SQL(column.data_type))
+def _typed(number: int, value: str | None, column: MartColumn) -> Composable:
+    given = Argument(f"after {number}", value, column.data_type)
+    return SQL("{}::{}").format(given, SQL(column.data_type))
 
 
 def shown(column: MartColumn, alias: str) -> Composable:

@@ -11,6 +11,7 @@ from api import query
 from api.auth import Principal
 from api.deployed import Served
 from api.paging import Position
+from api.prepared import Prepared
 from clusters import Cluster
 from warehouse.settings import Settings
 
@@ -31,7 +32,8 @@ def large(server: Cluster, any_warehouse: Settings) -> ApiWarehouse:
     return warehouse
 
 
-def test_every_page_is_read_by_the_index(large: ApiWarehouse) -> None:
+@pytest.mark.parametrize("plan", ["custom", "generic"])
+def test_every_page_is_read_by_the_index(large: ApiWarehouse, plan: str) -> None:
     position = Position(first=FIRST, last=LAST, after=("o3", "2026-08-20", "p:7"))
     window = {"from": FIRST.isoformat(), "to": LAST.isoformat()}
     for organizations, arguments, after, bounds in (
@@ -41,10 +43,10 @@ def test_every_page_is_read_by_the_index(large: ApiWarehouse) -> None:
         (("o3",), {}, position, ("ROW(organization_id, day, partner_id) >", "day")),
         (("o3", "o4"), window, None, ("organization_id = ANY", "day")),
     ):
-        plan = plan_of(large, organizations, arguments, after)
-        (line,) = [item for item in plan if "Index Cond" in item and "day" in item]
-        assert all(bound in line for bound in bounds), plan
-        assert not [item for item in plan if "Seq Scan on daily_metrics" in item], plan
+        lines = plan_of(large, organizations, arguments, after, plan)
+        (line,) = [item for item in lines if "Index Cond" in item and "day" in item]
+        assert all(bound in line for bound in bounds), lines
+        assert not [item for item in lines if "Seq Scan on daily_metrics" in item], lines
 
 
 def plan_of(
@@ -52,20 +54,21 @@ def plan_of(
     organizations: tuple[str, ...],
     arguments: dict[str, str],
     after: Position | None,
+    plan: str,
 ) -> list[str]:
     """The plan of a read's last statement, after the statements before it."""
     served = Served.of(CATALOGUE, "").mart("daily-metrics")
     scope = {"organization": organizations, "partner": ("*",)}
     principal = Principal(id="plan", name="plan", role="reader", scope=scope, expires_at=None)
     request = served.parameters.request(MultiDict(arguments))
-    message = query.message(served, request, principal, after, timeout_ms=10_000)
+    call = query.message(served, request, principal, after, timeout_ms=10_000)
     connection = psycopg2.connect(str(warehouse.settings.api_database_url))
     connection.autocommit = True
     try:
-        text = message.as_string(connection)
-        assert text.count("with times as") == 1
-        with connection.cursor() as cursor:
-            cursor.execute(text.replace("with times as", "explain (costs off) with times as"))
+        with connection.cursor() as cursor, Prepared().sending(call, connection) as text:
+            cursor.execute(f"set plan_cache_mode = force_{plan}_plan")
+            assert text.count("\nexecute ov_") == 1
+            cursor.execute(text.replace("\nexecute ov_", "\nexplain (costs off) execute ov_"))
             return [row[0] for row in cursor.fetchall()]
     finally:
         connection.close()

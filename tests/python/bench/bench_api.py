@@ -122,7 +122,7 @@ def references(
 
 
 def statement_of(filled: BuiltWarehouse, question: Question) -> str:
-    """The statement that the API sends for a question, without what stands before it."""
+    """The statement that the API has prepared for a question."""
     served = Served.of(filled.catalogue, "").mart("daily-metrics")
     scope = {"organization": (ORGANIZATION,), "partner": ("*",)}
     principal = Principal(id="bench", name="bench", role="reader", scope=scope, expires_at=None)
@@ -132,9 +132,9 @@ def statement_of(filled: BuiltWarehouse, question: Question) -> str:
     asked = served.parameters.request(MultiDict(arguments))
     message = query.message(served, asked, principal, None, timeout_ms=10_000)
     connection = psycopg2.connect(str(filled.settings.database_url))
-    text: str = message.as_string(connection)
+    text: str = message.compose().as_string(connection)
     connection.close()
-    return text[text.index("with times as") :]
+    return text
 
 
 @contextmanager
