@@ -23,6 +23,7 @@ from werkzeug.http import parse_etags
 from werkzeug.wrappers import Response
 
 from api.exchange import Exchange, private
+from api.problems import ProblemError, respond
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -35,6 +36,7 @@ HEARD_SECONDS = 3.0
 _LONGEST_QUERY = 2000
 _OVERHEAD_BYTES = 2000
 _NOT_KEPT = {"date", "set-cookie"}
+_CHANGED = ProblemError(412, "precondition-failed", "the answer is not the one that If-Match names")
 _HIT = ("Cache-Status", "oversight; hit")
 _OF_304 = {"etag", "cache-control", "vary"}
 # As freshness.block makes it; a text in a row can't look so, its quotes are escaped.
@@ -132,6 +134,8 @@ class Answers:
 
         While the database is away, the last one that was known, which says so.
         """
+        if "HTTP_IF_MATCH" in environ:
+            return None
         query, accept = environ.get("QUERY_STRING", ""), environ.get("HTTP_ACCEPT", "")
         served = self._catalogue.known_hash
         if exchange.principal is None or served is None:
@@ -170,6 +174,8 @@ class Answers:
         if exchange.shows is not None and exchange.key and len(body) <= LARGEST_ANSWER_BYTES:
             self._keep(exchange, exchange.shows, exchange.key, response)
         response.make_conditional(request)
+        if response.status_code == 412:
+            return respond(_CHANGED)
         return response
 
     @property

@@ -15,11 +15,12 @@ from werkzeug.wsgi import ClosingIterator
 from api import problems, trace
 from api.answers import Answers, Known
 from api.auth import Authenticator
+from api.bodies import Bodies
 from api.exchange import EXCHANGE, Exchange, private
 from api.sessions import COOKIE
 from api.state import PREFIX
 from api.trace import Trace
-from api.watch import Watch, server_timing
+from api.watch import ADMIN_PREFIX, Watch, server_timing
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -46,6 +47,7 @@ class Edge:
         self._authenticator = authenticator
         self._answers = answers
         self._watch = watch
+        self._bodies = Bodies()
         self._log_share = log_share
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -82,12 +84,17 @@ class Edge:
     def _answer(self, environ: WSGIEnvironment, exchange: Exchange) -> WSGIApplication | Known:
         """Everything but health, style and login demands a key, also what does not exist."""
         path: str = environ.get("PATH_INFO", "")
-        if path in OPEN or path.startswith(OPEN_PREFIXES):
+        if path.startswith(OPEN_PREFIXES):
             return self._app
         try:
+            if path in OPEN:
+                self._bodies.read(environ, is_stranger=True)
+                return self._app
             exchange.principal = self._authenticator.principal(
                 environ.get("HTTP_AUTHORIZATION"), _login_cookie(environ)
             )
+            if path.startswith(ADMIN_PREFIX):
+                self._bodies.read(environ, is_stranger=False)
         except problems.ProblemError as problem:
             if not _is_page(environ):
                 return problems.response(problem, exchange.request_id)
