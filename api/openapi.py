@@ -29,6 +29,7 @@ from warehouse.errors import OversightError
 from warehouse.settings import load_settings
 
 VERSION = "1.0.0"
+_documents: dict[str, str] = {}
 COMMITTED = Path(__file__).with_name("openapi.json")
 MOST_DIFFERENCES = 20
 SECURITY: dict[str, dict[str, str]] = {
@@ -65,8 +66,20 @@ def openapi_json() -> Response:
     """The description of what is deployed."""
     load(NO_PARAMETERS, request.args)
     formats.chosen(request.headers.get("Accept"), (formats.JSON,))
-    document = describe_api(state().catalogue.current().catalogue)
-    return Response(json.dumps(document), content_type=formats.JSON)
+    response = Response(_document(state().catalogue.current()), content_type=formats.JSON)
+    response.add_etag()
+    response.make_conditional(request)
+    return response
+
+
+def _document(served: Served) -> str:
+    """The document of the newest deployment, made once: adapters ask for it every minute."""
+    document = _documents.get(served.content_hash)
+    if document is None:
+        document = json.dumps(describe_api(served.catalogue))
+        _documents.clear()
+        _documents[served.content_hash] = document
+    return document
 
 
 def describe_api(catalogue: Catalogue) -> dict[str, Any]:

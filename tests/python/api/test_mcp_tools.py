@@ -131,6 +131,15 @@ def test_a_mart_that_is_deployed_becomes_a_tool_while_the_adapter_runs(
         api.stop()
 
 
+def test_a_document_that_is_known_is_not_sent_again(read_only: ApiWarehouse) -> None:
+    client = read_only.client(read_only.key("document", organization=["alpha"]))
+    first = client.get("/openapi.json")
+    again = client.get("/openapi.json", {"If-None-Match": first.headers["ETag"]})
+    assert (again.status_code, again.data) == (304, b"")
+    other = client.get("/openapi.json", {"If-None-Match": '"other"'})
+    assert (other.status_code, other.data) == (200, first.data)
+
+
 def test_no_worker_of_the_api_and_no_command_imports_it() -> None:
     script = (
         "import sys, api.server, api.app, runner.cli\n"
