@@ -31,6 +31,7 @@ from api.listen import Listener
 from api.metrics import Metrics
 from api.paging import PageTokens, signing_key
 from api.pool import Pool
+from api.rates import Failures, Rates
 from api.sessions import LoginCookies, Sessions
 from api.state import EXTENSION, Limits, State
 from api.watch import Routes, Watch
@@ -64,6 +65,7 @@ def create_app(
         roles=lambda: catalogue.current().roles,
         cookies=LoginCookies(key),
         sessions=Sessions(settings.sessions, pseudonyms_key=key) if settings.sessions else None,
+        failures=Failures(limits.refusals_per_minute),
         remember_seconds=limits.remember_keys_seconds,
         away_seconds=settings.api_stale_seconds,
     )
@@ -101,6 +103,11 @@ def create_app(
     app.wsgi_app = Edge(  # type: ignore[method-assign]
         app.wsgi_app,
         authenticator=authenticator,
+        rates=Rates(
+            settings.rate_limits,
+            file=settings.home / "rates.counters",
+            url=settings.rate_limit_url,
+        ),
         answers=answers,
         watch=Watch(metrics, Routes(app, catalogue), answers),
         log_share=settings.log_share,

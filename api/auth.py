@@ -9,7 +9,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from functools import cached_property
 from typing import Any, Literal
@@ -20,6 +20,7 @@ from psycopg2.sql import Literal as Value
 
 from api.pool import Pool
 from api.problems import ProblemError, unauthorized
+from api.rates import Failures
 from api.sessions import LoginCookies, Session, Sessions
 from warehouse.declared import Role
 from warehouse.keys import EVERYTHING, KEY_PATTERN, is_scope_id, is_scope_name
@@ -88,6 +89,7 @@ class Principal:
 @dataclass(frozen=True)
 class _Remembered:
     principal: Principal | None
+    generation: int
     until: float
     away_until: float
 
@@ -106,6 +108,7 @@ class Authenticator:
         roles: Callable[[], Mapping[str, Role]],
         cookies: LoginCookies,
         sessions: Sessions | None,
+        failures: Failures,
         remember_seconds: float,
         away_seconds: float,
     ) -> None:
@@ -113,65 +116,78 @@ class Authenticator:
         self._roles = roles
         self._cookies = cookies
         self._sessions = sessions
+        self._failures = failures
+        self._generation = 0
         self._remember_seconds = remember_seconds
         self._away_seconds = away_seconds
         self._remembered: OrderedDict[str, _Remembered] = OrderedDict()
         self._lock = threading.Lock()
 
-    def principal(self, authorization: str | None, cookie: str | None = None) -> Principal:
+    def principal(
+        self, authorization: str | None, cookie: str | None = None, *, address: str = ""
+    ) -> Principal:
         """The principal of an Authorization header, or else of a login cookie.
 
-        A problem: 401 when there is none, 403 when its role is not declared. A cookie is for
-        reads alone: another site can make a browser send it.
+        A problem: 401 when there is none, 403 when its role is not declared, 429 when too many from
+        the address were none. A cookie is for reads alone: another site can make a browser send it.
         """
         if authorization:
             match = _HEADER.fullmatch(authorization)
-            principal = self._of_token(match.group(1)) if match else None
+            principal = self._of_token(match.group(1), address) if match else None
         elif cookie:
-            principal = self._of_digest(self._cookies.read(cookie))
+            principal = self._of_digest(self._cookies.read(cookie), address)
         else:
             raise unauthorized("send a key or session: `Authorization: Bearer ...`")
-        return _in_force(principal)
+        return self._in_force(principal, address)
 
-    def log_in(self, key: str) -> str:
+    def log_in(self, key: str, *, address: str) -> str:
         """The value of the login cookie for a key; a problem when it is not in force."""
         digest = _digest(key)
-        _in_force(self._of_digest(digest))
+        self._in_force(self._of_digest(digest, address), address)
         assert digest is not None
         return self._cookies.issue(digest)
 
     def forget(self) -> None:
         """Ask the database again from now on: keys, scopes or sessions have changed."""
         with self._lock:
-            self._remembered.clear()
+            self._generation += 1
 
-    def _of_token(self, token: str) -> Principal | None:
+    def _of_token(self, token: str, address: str) -> Principal | None:
         digest = _digest(token)
         if digest is not None:
-            return self._of_digest(digest)
+            return self._of_digest(digest, address)
         session = self._sessions.verify(token) if self._sessions else None
         if session is None:
             return None
-        return self._recall(f"session {session.digest}", lambda: self._look_up_session(session))
+        known_as = f"session {session.digest}"
+        return self._recall(known_as, lambda: self._look_up_session(session), address)
 
-    def _of_digest(self, digest: str | None) -> Principal | None:
-        return self._recall(digest, lambda: self._look_up_key(digest)) if digest else None
+    def _of_digest(self, digest: str | None, address: str) -> Principal | None:
+        return self._recall(digest, lambda: self._look_up_key(digest), address) if digest else None
 
-    def _recall(self, digest: str, look_up: Callable[[], Principal | None]) -> Principal | None:
+    def _recall(
+        self, digest: str, look_up: Callable[[], Principal | None], address: str
+    ) -> Principal | None:
         now = time.monotonic()
         with self._lock:
-            remembered = self._remembered.get(digest)
+            remembered, generation = self._remembered.get(digest), self._generation
+        if remembered is None or remembered.principal is None:
+            self._failures.check(address)
+        if remembered is not None and remembered.generation != generation:
+            remembered = None
         if remembered is not None and now < remembered.until:
             return remembered.principal
         try:
             principal = look_up()
             # Counted from before the look-up: what was revoked meanwhile is not kept longer.
-            found = _Remembered(principal, now + self._remember_seconds, now + self._away_seconds)
+            found = _Remembered(
+                principal, generation, now + self._remember_seconds, now + self._away_seconds
+            )
         except ProblemError as problem:
             is_away = problem.status == 503 and problem.code != "busy"
             if not is_away or remembered is None or now >= remembered.away_until:
                 raise
-            found = _Remembered(remembered.principal, now + 1, remembered.away_until)
+            found = replace(remembered, until=now + 1)
         with self._lock:
             self._remembered[digest] = found
             self._remembered.move_to_end(digest)
@@ -209,6 +225,14 @@ class Authenticator:
             subject=session.subject,
         )
 
+    def _in_force(self, principal: Principal | None, address: str) -> Principal:
+        """The principal; one and the same problem (401) for whatever is wrong."""
+        now = datetime.now(timezone.utc)
+        if principal is None or (principal.expires_at and principal.expires_at <= now):
+            self._failures.count(address)
+            raise unauthorized("the credential is unknown, expired or revoked")
+        return principal
+
     def _rights(self, name: str) -> frozenset[Right]:
         role = self._roles().get(name)
         if role is None:
@@ -243,14 +267,6 @@ def _digest(key: str) -> str | None:
     if not KEY_PATTERN.fullmatch(key):
         return None
     return hashlib.sha256(key.encode("ascii")).hexdigest()
-
-
-def _in_force(principal: Principal | None) -> Principal:
-    """The principal; one and the same problem (401) for whatever is wrong."""
-    now = datetime.now(timezone.utc)
-    if principal is None or (principal.expires_at and principal.expires_at <= now):
-        raise unauthorized("the credential is unknown, expired or revoked")
-    return principal
 
 
 def _clean_scope(principal_id: str, scope: Any) -> dict[str, tuple[str, ...]]:

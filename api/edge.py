@@ -17,6 +17,7 @@ from api.answers import Answers, Known
 from api.auth import Authenticator
 from api.bodies import Bodies
 from api.exchange import EXCHANGE, Exchange, private
+from api.rates import Rates
 from api.sessions import COOKIE
 from api.state import PREFIX
 from api.trace import Trace
@@ -39,12 +40,14 @@ class Edge:
         app: WSGIApplication,
         *,
         authenticator: Authenticator,
+        rates: Rates,
         answers: Answers,
         watch: Watch,
         log_share: float,
     ) -> None:
         self._app = app
         self._authenticator = authenticator
+        self._rates = rates
         self._answers = answers
         self._watch = watch
         self._bodies = Bodies()
@@ -91,8 +94,11 @@ class Edge:
                 self._bodies.read(environ, is_stranger=True)
                 return self._app
             exchange.principal = self._authenticator.principal(
-                environ.get("HTTP_AUTHORIZATION"), _login_cookie(environ)
+                environ.get("HTTP_AUTHORIZATION"),
+                _login_cookie(environ),
+                address=environ.get("REMOTE_ADDR", ""),
             )
+            self._rates.count(exchange.principal, exchange.headers)
             if path.startswith(ADMIN_PREFIX):
                 self._bodies.read(environ, is_stranger=False)
         except problems.ProblemError as problem:

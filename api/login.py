@@ -41,7 +41,9 @@ def log_in() -> AnyResponse:
             refused="The form was too old, or your browser keeps no cookies. Try again.",
         )
     try:
-        cookie = here.authenticator.log_in(request.form.get("key", "").strip())
+        cookie = here.authenticator.log_in(
+            request.form.get("key", "").strip(), address=request.remote_addr or ""
+        )
     except ProblemError as problem:
         if problem.status != 401:
             raise

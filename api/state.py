@@ -33,6 +33,8 @@ class Limits:
     statement_timeout_ms: int = 10_000
     remember_keys_seconds: float = 4.0
     remember_catalogue_seconds: float = 2.0
+    refusals_per_minute: int = 300
+    """Credentials that are none, of one address."""
 
 
 @dataclass(frozen=True, kw_only=True)

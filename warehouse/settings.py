@@ -9,10 +9,21 @@ from pathlib import Path
 from warehouse.errors import SettingsError
 
 SIGNING_KEY_MIN_CHARACTERS = 32
+DEFAULT_RATE_LIMITS = "standard=1000/hour,enterprise=10000/hour"
+_WINDOWS = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400}
+_RATE_LIMIT = re.compile(r"(standard|enterprise)=([1-9][0-9]{0,11})/(second|minute|hour|day)")
 # A comma within an address, such as between two recipients, separates nothing.
 _NEXT_ADDRESS = re.compile(r"[,\s]+(?=[A-Za-z][A-Za-z0-9]*://)")
 _WEB_ADDRESS = re.compile(r"https?://[A-Za-z0-9.\-\[\]:]+(/[A-Za-z0-9._~/-]*)?")
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9]*://\S+")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RateLimit:
+    """How many requests a caller may make in a window of so many seconds."""
+
+    amount: int
+    seconds: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +68,12 @@ class Settings:
     """Where the API is called, by browsers and the MCP adapter; None means this host's own port."""
     api_key: str | None = field(default=None, repr=False)
     """What the MCP adapter calls the API with on standard input and output."""
+    rate_limits: Mapping[str, RateLimit] = field(
+        default_factory=lambda: _rate_limits(DEFAULT_RATE_LIMITS)
+    )
+    """By tier."""
+    rate_limit_url: str | None = field(default=None, repr=False)
+    """A Redis that counts for several machines; None means a file in `home`."""
     sessions: SessionSettings | None = None
     """None means that keys alone are taken."""
     alerts: tuple[str, ...] = field(default=(), repr=False)
@@ -123,6 +140,8 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         ),
         is_dbt_warm=_choice(environ, "OVERSIGHT_DBT", ("warm", "subprocess")) == "warm",
         signing_key=signing_key,
+        rate_limits=_rate_limits(environ.get("OVERSIGHT_RATE_LIMITS") or ""),
+        rate_limit_url=_redis_url(environ, "OVERSIGHT_RATE_LIMIT_URL"),
         sessions=_sessions(environ),
         api_url=_web_address(environ, "OVERSIGHT_API_URL"),
         api_key=secret(environ, "OVERSIGHT_API_KEY"),
@@ -145,6 +164,28 @@ def secret(environ: Mapping[str, str], name: str) -> str | None:
     if not content:
         raise SettingsError(f"{file_name}: {path} is empty; put the secret into it")
     return content
+
+
+def _rate_limits(text: str) -> dict[str, RateLimit]:
+    """The limits of a text such as `standard=1000/hour`; tiers that it leaves out have theirs."""
+    found: dict[str, RateLimit] = {}
+    for part in [*DEFAULT_RATE_LIMITS.split(","), *filter(None, text.split(","))]:
+        match = _RATE_LIMIT.fullmatch(part.strip())
+        if match is None:
+            raise SettingsError(
+                f"OVERSIGHT_RATE_LIMITS: {part.strip()!r} is no limit; it looks like"
+                f" {DEFAULT_RATE_LIMITS}, with second, minute, hour or day"
+            )
+        tier, amount, unit = match.groups()
+        found[tier] = RateLimit(amount=int(amount), seconds=_WINDOWS[unit])
+    return found
+
+
+def _redis_url(environ: Mapping[str, str], name: str) -> str | None:
+    url = secret(environ, name)
+    if url is not None and not url.startswith(("redis://", "rediss://", "redis+unix://")):
+        raise SettingsError(f"{name} is no address of a Redis; it looks like redis://host:6379/0")
+    return url
 
 
 def _sessions(environ: Mapping[str, str]) -> SessionSettings | None:

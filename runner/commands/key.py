@@ -39,7 +39,7 @@ def key() -> None:
     type=click.Choice(["standard", "enterprise"]),
     default="standard",
     show_default=True,
-    help="How much it may ask.",
+    help="How much it may ask, see OVERSIGHT_RATE_LIMITS.",
 )
 @click.option("--organization", "organizations", multiple=True, help="Repeatable; '*' means all.")
 @click.option("--partner", "partners", multiple=True, help="Repeatable; without it, all.")

@@ -20,7 +20,7 @@ from warehouse import database
 from warehouse.catalogue import Catalogue, Mart, MartColumn, MartWindow
 from warehouse.declared_roles import read_roles
 from warehouse.keys import create_key
-from warehouse.settings import Settings
+from warehouse.settings import RateLimit, Settings
 
 BASE = "/api/reporting/v1"
 MOST_PAGES = 1000
@@ -32,6 +32,7 @@ ORGANIZATIONS = ("alpha", "beta")
 PARTNERS = ("reddit_ads:1", "reddit_ads:2", "google_ads:1")
 SCOPE = {"organization": "organization_id", "partner": "partner_id"}
 ROLES = read_roles(PROJECT_DIR)[0]
+PLENTY = dict.fromkeys(("standard", "enterprise"), RateLimit(amount=10**9, seconds=3600))
 READERS = ("reader", "agent", "operator", "admin")
 
 
@@ -187,7 +188,9 @@ def json_of(response: TestResponse) -> Any:
 def served_by(cluster: Cluster, settings: Settings) -> Settings:
     """The settings with what the API needs: its own login and a key to sign with."""
     api = cluster.settings_for(Cluster.name_of(settings), user="oversight_api")
-    return replace(settings, api_database_url=api.database_url, signing_key=SIGNING_KEY)
+    return replace(
+        settings, api_database_url=api.database_url, signing_key=SIGNING_KEY, rate_limits=PLENTY
+    )
 
 
 def make_warehouse(cluster: Cluster, settings: Settings) -> ApiWarehouse:

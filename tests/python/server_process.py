@@ -94,6 +94,7 @@ def environment_of(warehouse: ApiWarehouse, port: int) -> dict[str, str]:
         "OVERSIGHT_SIGNING_KEY": SIGNING_KEY,
         "OVERSIGHT_API_PORT": str(port),
         "OVERSIGHT_API_WORKERS": "2",
+        "OVERSIGHT_RATE_LIMITS": "standard=1000000000/hour,enterprise=1000000000/hour",
     }
 
 

@@ -41,7 +41,7 @@ def ask(client: FlaskClient, cookie: str, method: str = "GET", **headers: str) -
 def test_it_reads_what_its_key_may_read(read_only: ApiWarehouse, forgetful: FlaskClient) -> None:
     key = read_only.key("cookie", organization=["alpha"])
     state: State = forgetful.application.extensions[EXTENSION]
-    value = state.authenticator.log_in(key)
+    value = state.authenticator.log_in(key, address="")
     assert ask(forgetful, value).status_code == 200
     assert ask(forgetful, value, "HEAD").status_code == 200
     assert ask(forgetful, value, Authorization="Bearer x").status_code == 401
@@ -94,4 +94,4 @@ def test_nobody_logs_in_with_what_is_no_key(forgetful: FlaskClient) -> None:
     state: State = forgetful.application.extensions[EXTENSION]
     for key in ("", "x", "ov_" + "A" * 43, "\u00e9"):
         with pytest.raises(ProblemError, match="unknown, expired or revoked"):
-            state.authenticator.log_in(key)
+            state.authenticator.log_in(key, address="")
