@@ -25,7 +25,7 @@ _KEY: dict[str, Any] = {
     "required": True,
     "description": "Names the job: the same key and body are the same job, however often they are"
     " sent. Keys are each caller's own and are remembered for good.",
-    "schema": {"type": "string", "pattern": '^"?[!#-\\[\\]-~]{1,200}"?$'},
+    "schema": {"type": "string", "pattern": '^("[!#-\\[\\]-~]{1,200}"|[!#-\\[\\]-~]{1,200})$'},
     "example": "pull-2026-11-30T06:00Z",
 }
 _LOCATION = {"description": "Where to ask how far it is.", "schema": {"type": "string"}}

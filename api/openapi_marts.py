@@ -104,7 +104,6 @@ def operation(served: ServedMart, parameters: list[dict[str, Any]]) -> Operation
                     },
                 },
                 "headers": EXPORT_HEADERS,
-                "links": {"next_page": _next_page(served, parameters)},
             }
         },
     )
@@ -214,15 +213,3 @@ def _with_example(served: ServedMart, parameter: dict[str, Any]) -> dict[str, An
     elif name == "page_size":
         described["example"] = 100
     return described
-
-
-def _next_page(served: ServedMart, parameters: list[dict[str, Any]]) -> Described:
-    same = [item["name"] for item in parameters if item["name"] != "page"]
-    return {
-        "operationId": listing.operation_id(served),
-        "description": "The same query with the token of the next page.",
-        "parameters": {
-            **{name: f"$request.query.{name}" for name in same},
-            "page": "$response.body#/next_page",
-        },
-    }
