@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
@@ -25,11 +26,12 @@ from api.mcp.callers import Callers, RefusedError
 from api.mcp.calls import call
 from api.mcp.problems import ToolError, refused
 from api.mcp.tools import Operation
-from api.mcp.upstream import UnreachableError, Upstream
+from api.mcp.upstream import TRACEPARENT, UnreachableError, Upstream
 
 LIST_SECONDS = 4.0
 CALL_SECONDS = 60.0
 _UNKNOWN_SECONDS = 2.0
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _INSTRUCTIONS = (
     "Read-only figures of Oversight, a reporting warehouse. list_marts says what there is; one tool"
     " reads each mart. Every result of a mart has a freshness block: say so when `status` is late"
@@ -59,6 +61,7 @@ def make_server(upstream: Upstream, callers: Callers, token: Token) -> Server[An
         context: ServerRequestContext[Any, Any], params: CallToolRequestParams
     ) -> CallToolResult:
         started = time.perf_counter()
+        TRACEPARENT.set(_traceparent(context))
         result = await _called(upstream, callers, token(context), params)
         milliseconds = round((time.perf_counter() - started) * 1000, 1)
         log.info("tool", tool=params.name, is_error=result.is_error, ms=milliseconds)
@@ -103,6 +106,14 @@ async def _operation(callers: Callers, token: str, name: str) -> Operation:
             return known.operations[name]
     names = ", ".join(known.operations)
     raise MCPError(INVALID_PARAMS, f"Unknown tool: {name[:100]}; the tools are {names}")
+
+
+def _traceparent(context: ServerRequestContext[Any, Any]) -> str | None:
+    """From the message itself, where the protocol has it, else from the HTTP request."""
+    found = (context.meta or {}).get("traceparent")
+    if found is None and context.request is not None:
+        found = context.request.headers.get("traceparent")
+    return found if isinstance(found, str) and _TRACEPARENT.fullmatch(found) else None
 
 
 def _version() -> str:

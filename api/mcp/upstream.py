@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -21,6 +22,8 @@ _LIMITS = httpx2.Limits(max_connections=16, max_keepalive_connections=8, keepali
 _LOST = (httpx2.ConnectError, httpx2.ReadError, httpx2.WriteError, httpx2.RemoteProtocolError)
 _JSON = ("application/json", "application/problem+json")
 
+# The caller's place in a trace (W3C), so that a slow query can be found from the agent's end.
+TRACEPARENT: ContextVar[str | None] = ContextVar("traceparent", default=None)
 log = structlog.get_logger()
 
 
@@ -74,6 +77,8 @@ class Upstream:
         headers = {"Authorization": f"Bearer {token}"}
         if etag is not None:
             headers["If-None-Match"] = etag
+        if (traceparent := TRACEPARENT.get()) is not None:
+            headers["traceparent"] = traceparent
         request = self._client.build_request("GET", path, params=query, headers=headers)
         try:
             with anyio.fail_after(WHOLE_SECONDS):

@@ -68,6 +68,8 @@ class ScriptedApi:
     replies: dict[str, Callable[[dict[str, str]], Reply | None]] = field(default_factory=dict)
     """What answers the query of a path; None as an answer means never."""
     requests: list[tuple[str, dict[str, str]]] = field(default_factory=list)
+    headers: dict[str, str] = field(default_factory=dict)
+    """Of the newest request."""
     given_up: threading.Event = field(default_factory=threading.Event)
     """Set when a caller has gone that was not answered."""
 
@@ -86,6 +88,7 @@ class ScriptedApi:
                 address = urlsplit(self.path)
                 query = {name: values[0] for name, values in parse_qs(address.query).items()}
                 api.requests.append((address.path, query))
+                api.headers = {name.lower(): value for name, value in self.headers.items()}
                 reply = api.replies[address.path](query)
                 if reply is None:
                     select.select([self.connection], [], [], WAIT_SECONDS)

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import anyio
 import httpx2
 import pytest
+from mcp import Client
 from mcp_process import exactly, text_of
 from mcp_types import CallToolResult
 from scripted_api import BASE, DOCUMENT, Reply, ScriptedApi, json_reply
@@ -18,6 +19,7 @@ from api.mcp import upstream as upstream_module
 from api.mcp.callers import Callers, RefusedError
 from api.mcp.calls import call
 from api.mcp.problems import ToolError
+from api.mcp.server import make_server
 from api.mcp.tools import MARTS, operations
 from api.mcp.upstream import UnreachableError, Upstream
 
@@ -232,3 +234,21 @@ def test_the_document_is_compared_by_etag_and_kept_while_the_api_is_lost(api: Sc
             await callers.known("t", within_seconds=60)
 
     using(api, use)
+
+
+def test_a_call_is_made_in_the_trace_of_its_caller(api: ScriptedApi) -> None:
+    api.replies[f"{BASE}/wide-mart"] = lambda _: json_reply({"data": [], "next_page": None})
+    parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    sent: list[str | None] = []
+
+    async def use(upstream: Upstream) -> None:
+        server = make_server(upstream, Callers(upstream), lambda _: "t")
+        async with Client(server) as client:
+            for trace in (parent, "x\r\ny", None):
+                meta: Any = {"traceparent": trace} if trace else None
+                result = await client.call_tool("get_wide_mart", {}, meta=meta)
+                assert not result.is_error
+                sent.append(api.headers.get("traceparent"))
+
+    using(api, use)
+    assert sent == [parent, None, None]
