@@ -39,7 +39,7 @@ format: $(DEVELOPMENT) ## Bring Python and SQL into the house style
 bench: $(DEVELOPMENT) $(PEERS)/.requirements ## Measure speed and memory; prints figures, judges none
 	@exec $(BIN)/python -m pytest -s tests/python/bench -o python_files='bench_*.py' $(ARGS)
 
-soak: $(DEVELOPMENT) ## Ten simulated days of refreshes (half an hour): no leak, no slot missed
+soak: $(DEVELOPMENT) ## The long tests (about two hours): ten simulated days, load, hostile requests
 	@exec $(BIN)/python -m pytest -s tests/python/soak -o python_files='soak_*.py' $(ARGS)
 
 # The lock holds every package for every supported Python and system, with hashes.

@@ -195,11 +195,12 @@ def _welcome(settings: Settings, key: str) -> str:
     return f"""
 Oversight is serving.
 
+  status page   {base}/  (log in with the reader key)
   marts         {marts}/marts
   daily         {marts}/daily-metrics
   weekly        {marts}/weekly-partner-performance
   parity        {marts}/metadata/parity
-  description   {base}/openapi.json
+  description   {base}/docs
   health        {base}/health/ready
   reader key    {key}
                 (also in {settings.home / "reader.key"})
