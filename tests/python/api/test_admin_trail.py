@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +11,9 @@ from administration import BACKFILLS, PULLS, Admin, admin, with_engines
 from api_warehouse import ApiWarehouse, Client
 
 from api.app import create_app
+from api.audit import LOCK_TIMEOUT_MS
+from api.pool import Pool
+from warehouse import database
 
 WEEK = {"engine": "oversight", "from": "2026-W02", "to": "2026-W02"}
 
@@ -129,3 +133,49 @@ def test_without_its_row_nothing_is_done(warehouse: ApiWarehouse, fault: str) ->
         assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5"), answer.text
     assert (warehouse.run(state), warehouse.run(jobs)) == before
     assert len(caller.trail()) == 1
+
+
+def test_a_call_that_the_pool_sends_twice_counts_once(
+    warehouse: ApiWarehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it does when the connection was lost with the answer; what asks again is told the job."""
+    caller = admin(warehouse, "sent-twice")
+    place = caller.post(BACKFILLS, WEEK, "k").headers["Location"]
+    read = Pool.read
+
+    def twice(pool: Pool, message: Any) -> Any:
+        if "audit_log" in repr(message):
+            read(pool, message)
+        return read(pool, message)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Pool, "read", twice)
+        lost = caller.post(BACKFILLS, WEEK, "k2")
+        assert (lost.status_code, "answer-lost" in lost.text) == (503, True)
+        assert caller.post(f"{place}/cancel").status_code == 503
+    again = caller.post(BACKFILLS, WEEK, "k2")
+    assert (again.status_code, again.headers["Idempotency-Replayed"]) == (202, "true")
+    assert caller.get(place).json["status"] == "cancelled"
+    assert [row[2] for row in caller.trail()] == ["accepted", "accepted", "ok", "replayed", "ok"]
+    assert warehouse.run("select count(*) from metadata.backfills") == [(2,)]
+
+
+def test_a_key_that_another_call_is_using_is_waited_for_and_then_refused(
+    warehouse: ApiWarehouse,
+) -> None:
+    caller = admin(warehouse, "waits")
+    ((number,),) = warehouse.run("select principal_id from metadata.principals where name='waits'")
+    other = database.connect(warehouse.settings)
+    with other.cursor() as cursor:
+        cursor.execute(
+            "insert into metadata.job_requests (kind, idempotency_key) values ('pull', %s)",
+            (f"api {number} k",),
+        )
+        start = time.monotonic()
+        refused = caller.post(BACKFILLS, WEEK, "k")
+        took = time.monotonic() - start
+    other.close()
+    assert (refused.status_code, refused.headers["Retry-After"]) == (409, "1")
+    assert LOCK_TIMEOUT_MS / 1000 <= took < 3 * LOCK_TIMEOUT_MS / 1000
+    assert caller.post(BACKFILLS, WEEK, "k").status_code == 202
+    assert [row[2] for row in caller.trail()] == ["request-in-progress", "accepted"]
