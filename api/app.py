@@ -120,7 +120,7 @@ def create_app(
 
 
 def _adopt() -> None:
-    """What the edge knows of the request, and the problem that it leaves to a page."""
+    """What the edge knows of the request, and the problem that it leaves to a page or the trail."""
     exchange: Exchange = request.environ[EXCHANGE]
     exchange.rule = request.url_rule.rule if request.url_rule else None
     g.exchange = exchange

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import re
+import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -28,6 +29,8 @@ ADMIN_ROLE = "oversight_admin"
 # So long a call waits for another one with its key, or for a row that the runner writes just now.
 LOCK_TIMEOUT_MS = 2_000
 _LONGEST_TEXT = 1_000
+_QUIET_SECONDS = 60.0
+_MOST_THROTTLED = 10_000
 _UNFIT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 
 _BEGIN = SQL("""
@@ -167,12 +170,23 @@ class Call:
 
 def register(app: Flask) -> None:
     """Note every call of the administration, also of addresses that are not served."""
-    app.before_request(_begin)
-    app.after_request(_end)
+    throttled = _Throttled()
+    app.after_request(lambda response: _end(response, throttled))
 
 
 def call() -> Call:
-    """The call that is being answered."""
+    """The call that is being answered; its caller is known."""
+    if "call" not in g:
+        principal: Principal = g.principal
+        rule = request.url_rule
+        g.call = Call(
+            principal=principal,
+            method=storable(request.method),
+            path=storable(request.path),
+            action=rule.endpoint.rpartition(".")[2] if rule else None,
+            client_address=_address(request.remote_addr),
+            request_id=g.request_id,
+        )
     found: Call = g.call
     return found
 
@@ -182,27 +196,33 @@ def storable(text: str) -> str:
     return _UNFIT.sub("\ufffd", text[:_LONGEST_TEXT])
 
 
-def _begin() -> None:
+class _Throttled:
+    """Of calls over the quota each caller leaves one row a minute: they would cost more than 429s.
+
+    Forgets all when there are too many callers.
+    """
+
+    def __init__(self) -> None:
+        self._until: dict[str, float] = {}
+
+    def is_quiet(self, principal: Principal) -> bool:
+        """Whether the caller's last row of this kind is less than a minute old."""
+        now = time.monotonic()
+        if now < self._until.get(principal.id, 0.0):
+            return True
+        if len(self._until) >= _MOST_THROTTLED:
+            self._until.clear()
+        self._until[principal.id] = now + _QUIET_SECONDS
+        return False
+
+
+def _end(response: Response, throttled: _Throttled) -> Response:
+    """A call that was refused, or failed, has its row, too; without one it has no answer either."""
     is_administration = (request.path + "/").startswith(ADMIN_PREFIX + "/")
     if not is_administration or g.principal is None:
-        return
-    action = None
-    if request.url_rule is not None:
-        action = request.url_rule.endpoint.rpartition(".")[2]
-    g.call = Call(
-        principal=g.principal,
-        method=storable(request.method),
-        path=storable(request.path),
-        action=action,
-        client_address=_address(request.remote_addr),
-        request_id=g.request_id,
-    )
-
-
-def _end(response: Response) -> Response:
-    """A call that was refused, or failed, has its row, too; without one it has no answer either."""
-    noted: Call | None = g.get("call")
-    if noted is None or noted.is_noted:
+        return response
+    noted = call()
+    if noted.is_noted or (response.status_code == 429 and throttled.is_quiet(g.principal)):
         return response
     outcome = "ok"
     if response.status_code >= 400:
@@ -211,7 +231,7 @@ def _end(response: Response) -> Response:
         noted.note(response.status_code, outcome)
     except ProblemError as problem:
         log.error("call not noted", status=response.status_code, outcome=outcome)
-        return response if response.status_code == 503 else respond(problem)
+        return response if response.status_code in (429, 503) else respond(problem)
     return response
 
 

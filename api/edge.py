@@ -102,7 +102,9 @@ class Edge:
             if path.startswith(ADMIN_PREFIX):
                 self._bodies.read(environ, is_stranger=False)
         except problems.ProblemError as problem:
-            if not _is_page(environ):
+            # Refused calls of the administration go to the audit trail, when it is known whose.
+            is_noted = exchange.principal is not None and path.startswith(ADMIN_PREFIX)
+            if not is_noted and not _is_page(environ):
                 return problems.response(problem, exchange.request_id)
             exchange.problem = problem
         if path.startswith(PREFIX) and environ["REQUEST_METHOD"] in _READS:

@@ -25,7 +25,7 @@ class Exchange:
     trace: Trace
     principal: Principal | None = None
     problem: ProblemError | None = None
-    """What stands against an answer where Flask makes a page of it."""
+    """What stands against an answer where Flask makes a page of it, or notes it."""
     status: int = 0
     rule: str | None = None
     """The route that Flask found; None when Flask was not asked, or found none."""

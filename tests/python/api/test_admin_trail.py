@@ -12,7 +12,9 @@ from api_warehouse import ApiWarehouse, Client
 
 from api.app import create_app
 from api.audit import LOCK_TIMEOUT_MS
+from api.bodies import Bodies
 from api.pool import Pool
+from api.problems import ProblemError
 from warehouse import database
 
 WEEK = {"engine": "oversight", "from": "2026-W02", "to": "2026-W02"}
@@ -179,3 +181,23 @@ def test_a_key_that_another_call_is_using_is_waited_for_and_then_refused(
     assert LOCK_TIMEOUT_MS / 1000 <= took < 3 * LOCK_TIMEOUT_MS / 1000
     assert caller.post(BACKFILLS, WEEK, "k").status_code == 202
     assert [row[2] for row in caller.trail()] == ["request-in-progress", "accepted"]
+
+
+def test_what_the_edge_refuses_has_its_row_and_calls_over_the_quota_one_a_minute(
+    warehouse: ApiWarehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caller = admin(warehouse, "over-quota")
+
+    def refuse(status: int, code: str) -> None:
+        def read(*_: Any, **__: Any) -> None:
+            raise ProblemError(status, code, "not now", headers={"Retry-After": "7"})
+
+        monkeypatch.setattr(Bodies, "read", read)
+
+    refuse(429, "rate-limited")
+    answers = [caller.post(BACKFILLS, WEEK, "k") for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [429] * 3
+    assert answers[0].headers["Retry-After"] == "7"
+    refuse(503, "busy")
+    assert [caller.post(BACKFILLS, WEEK, "k").status_code for _ in range(2)] == [503] * 2
+    assert caller.trail("status, outcome") == [(429, "rate-limited"), *[(503, "busy")] * 2]

@@ -121,16 +121,21 @@ def test_the_same_call_many_times_at_once_is_one_job_and_each_call_a_row(
     api_key = warehouse.key("at-once", "admin", organization=["*"])
     barrier = threading.Barrier(AT_ONCE)
 
-    def call(_: int) -> tuple[int, Any]:
+    def call(_: int) -> list[tuple[int, Any]]:
+        """All answers until it is accepted: so many at once may be asked to come again."""
         barrier.wait()
-        return ask(served, api_key, "at-once")
+        answers = [ask(served, api_key, "at-once")]
+        while answers[-1][0] == 503 and len(answers) < 100:
+            answers.append(ask(served, api_key, "at-once"))
+        return answers
 
     with ThreadPoolExecutor(AT_ONCE) as threads:
         answers = list(threads.map(call, range(AT_ONCE)))
-    assert [status for status, _ in answers] == [202] * AT_ONCE, answers
-    assert len({body["id"] for _, body in answers}) == 1
+    assert [tries[-1][0] for tries in answers] == [202] * AT_ONCE, answers
+    assert len({tries[-1][1]["id"] for tries in answers}) == 1
     assert jobs(warehouse, "at-once") == 1
-    assert outcomes(warehouse, "at-once") == {"accepted": 1, "replayed": AT_ONCE - 1}
+    found = outcomes(warehouse, "at-once")
+    assert (found["accepted"], found["replayed"]) == (1, AT_ONCE - 1)
 
 
 @pytest.mark.parametrize("number", range(2))
