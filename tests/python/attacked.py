@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import io
+import random
 import socket
 import time
 from collections.abc import Iterator
@@ -52,6 +53,7 @@ class Attacked:
             "SCRIPT_NAME": "",
             "PATH_INFO": unquote_to_bytes(path).decode("latin-1"),
             "QUERY_STRING": query.decode("latin-1"),
+            "REMOTE_ADDR": f"10.{random.randrange(256)}.{random.randrange(256)}.1",
             "SERVER_NAME": "localhost",
             "SERVER_PORT": "80",
             "SERVER_PROTOCOL": "HTTP/1.1",

@@ -7,6 +7,7 @@ import json
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from urllib.parse import unquote_to_bytes
 
 PREFIX = b"/api/reporting/v1"
 FOREIGN = "beta_only:9f31c7"
@@ -108,8 +109,14 @@ class Sent:
         return b"\r\n".join(head) + b"\r\n\r\n" + self.body
 
     def holds(self, text: bytes) -> bool:
-        """Whether the request itself says so."""
-        return text in self.target or text in self.body or any(text in v for _, v in self.headers)
+        """Whether the request itself says so, encoded or not."""
+        said = (
+            self.target,
+            unquote_to_bytes(self.target),
+            self.body,
+            *(v for _, v in self.headers),
+        )
+        return any(text in part for part in said)
 
 
 @dataclass

@@ -7,7 +7,7 @@ import sys
 from collections import Counter
 from dataclasses import dataclass, field
 
-from hostile import FOREIGN, FOREIGN_FIGURE, Sent, quoted
+from hostile import FOREIGN, FOREIGN_FIGURE, Sent
 
 LONGEST_SECONDS = 5.0
 # Words of the inside. What a request holds itself may come back in the text of its error.
@@ -38,7 +38,7 @@ def judge(sent: Sent, answer: Answer) -> list[str]:
     wrong += [f"tells {word!r}" for word in INSIDE if word in answer.body and not sent.holds(word)]
     if FOREIGN_FIGURE.encode() in told:
         wrong.append("a foreign row")
-    if FOREIGN.encode() in told and not sent.holds(quoted(FOREIGN)):
+    if FOREIGN.encode() in told and not sent.holds(FOREIGN.encode()):
         wrong.append("a foreign id")
     if any(name.lower() == "x-injected" for name, _ in answer.headers):
         wrong.append("an injected header")
