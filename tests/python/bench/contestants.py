@@ -147,9 +147,13 @@ def as_script(statement: str, question: Question) -> str:
 
 
 @contextmanager
-def peer(module: str, folder: Path, *options: str, **environment: str) -> Iterator[str]:
-    """A program of others under uvicorn, two workers; gives its address."""
+def peer(module: str, folder: Path, **environment: str) -> Iterator[str]:
+    """A program of others under uvicorn, two workers; gives its address.
+
+    Each has a pool or threads of four, so that eight connections are served at once.
+    """
     port = free_port()
+    options = ["--factory"] if module.endswith(":make") else []
     log = folder / f"{module.split(':')[0]}.log"
     with log.open("wb") as errors:
         process = subprocess.Popen(
