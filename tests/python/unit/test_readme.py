@@ -151,8 +151,8 @@ def test_the_answer_is_json_of_the_envelope() -> None:
 
 def test_the_engine_and_the_mart_of_the_readme_are_declared_rightly(tmp_path: Path) -> None:
     project = copy_project(tmp_path)
-    sources, mart = blocks("yaml")
-    _, view, mart_sql = blocks("sql")
+    sources, mart = blocks("yaml")[:2]
+    view, mart_sql = blocks("sql")[1:3]
     folder = project / "models/staging/my_ads"
     folder.mkdir()
     (folder / "_my_ads__sources.yml").write_text(sources)
@@ -217,7 +217,7 @@ def test_the_round_by_hand_runs(shell: dict[str, str], tmp_path: Path) -> None:
 def test_the_request_of_the_readme_is_one_request_however_often_it_is_sent(
     warehouse: Settings,
 ) -> None:
-    request, _, _ = blocks("sql")
+    request = blocks("sql")[0]
     connection = connect(warehouse, autocommit=True)
     with connection.cursor() as cursor:
         cursor.execute(request)
