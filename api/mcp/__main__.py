@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import os
+import socket
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -31,7 +32,7 @@ def main(arguments: Sequence[str]) -> int:
             host, port, *names = rest
             listener = http.bind(host, int(port))
             _configure_logs()
-            anyio.run(_serve_http, settings.reached_api_url, listener, names)
+            anyio.run(_serve_http, settings.reached_api_url, listener, host, names)
         else:
             token = _own_key(settings)
             wire = _claimed_stdout()
@@ -52,14 +53,15 @@ async def _serve_stdio(url: str, token: str, wire: io.TextIOWrapper) -> None:
             await server.run(read, write, server.create_initialization_options())
 
 
-async def _serve_http(url: str, listener: Any, names: Sequence[str]) -> None:
+async def _serve_http(url: str, listener: socket.socket, bound: str, names: Sequence[str]) -> None:
     def token(context: ServerRequestContext[Any, Any]) -> str:
         return http.token_of(context.request.headers) or "" if context.request else ""
 
     async with Upstream(url) as upstream:
         callers = Callers(upstream)
         server = make_server(upstream, callers, token)
-        await http.serve(http.application(server, callers, names), listener)
+        application = http.application(server, callers, bound=bound, hosts=names)
+        await http.serve(application, listener)
 
 
 class _Wire(io.TextIOWrapper):

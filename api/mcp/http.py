@@ -39,9 +39,11 @@ def token_of(headers: Headers) -> str | None:
     return match.group(1) if match else None
 
 
-def application(server: Server[object], callers: Callers, hosts: Sequence[str]) -> ASGIApp:
+def application(
+    server: Server[object], callers: Callers, *, bound: str, hosts: Sequence[str]
+) -> ASGIApp:
     """The ASGI application; requests for other hosts, or of pages of other hosts, are refused."""
-    names = [*_LOOPBACK, *hosts]
+    names = [*_LOOPBACK, f"[{bound}]" if ":" in bound else bound, *hosts]
     origins = [f"{scheme}://{name}" for name in names for scheme in ("http", "https")]
     return Edge(
         server.streamable_http_app(

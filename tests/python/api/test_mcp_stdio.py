@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 from pathlib import Path
 
 import anyio
+import pytest
 from api_warehouse import ApiWarehouse, json_of
 from mcp import Client
 from mcp_process import COMMAND, environment, exactly, stdio_parameters, text_of
 from mcp_types import CallToolResult, Tool
 from server_process import ServerProcess, free_port
 
+from api.mcp import http
 from clusters import PROJECT_DIR
+from warehouse.errors import OversightError
 
 PATHS = {
     "get_daily_metrics": "daily-metrics",
@@ -77,6 +81,14 @@ def test_without_a_key_or_with_a_wrong_address_it_says_what_to_set() -> None:
         )
         assert (ended.returncode, ended.stdout) == (1, "")
         assert ended.stderr.startswith(expected)
+
+
+def test_a_taken_port_is_an_error_that_says_so() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(OversightError, match=r"can't listen on 127\.0\.0\.1 port .* --port"):
+            http.bind("127.0.0.1", taken.getsockname()[1])
 
 
 def test_standard_output_holds_messages_only_and_numbers_with_all_digits(
