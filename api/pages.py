@@ -7,7 +7,6 @@ from typing import Any
 from flask import Blueprint, Response, g, request
 
 from api import status, words
-from api.auth import may
 from api.deployed import Served
 from api.metrics import Latency
 from api.page import page, problem_page
@@ -51,7 +50,7 @@ def show_status() -> Response:
             for mart in content["marts"]
         },
         sees_counts=g.principal.sees_all("organization"),
-        sees_requests=g.principal.sees_all("organization") and may(g.principal, "operate"),
+        sees_alerts=status.sees_alerts(g.principal),
         sees_several=status.sees_several(g.principal),
         failing_limit=status.FAILING_KEYS,
         is_repeated=request.args.get("every") == str(EVERY_SECONDS),
@@ -91,7 +90,7 @@ def sentence(content: dict[str, Any]) -> tuple[str, str]:
 
 
 def _latency(served: Served) -> list[tuple[str, Latency]]:
-    """How long answers took, by route, busiest first; none of marts that the caller may not read.
+    """How long the API's answers took, busiest route first, of marts that the role may read.
 
     How many there were is for those who operate and see all: it speaks of everybody's requests.
     """
@@ -103,7 +102,7 @@ def _latency(served: Served) -> list[tuple[str, Latency]]:
     found = [
         (route, latency)
         for route, latency in state().metrics.latency().items()
-        if latency.requests and route not in hidden
+        if latency.requests and route.startswith("/api/") and route not in hidden
     ]
     return sorted(found, key=lambda item: -item[1].requests)
 

@@ -117,7 +117,7 @@ def message(served: Served, principal: Principal, *, timeout_ms: int) -> Composa
     shown = shown_marts(served, principal)
     names = [item.mart.name for item in shown]
     sees_all = principal.sees_all("organization")
-    sees_errors = sees_all and may(principal, "operate")
+    sees_errors = sees_alerts(principal)
     of_model = [is_one_of(SQL("m.model"), names), _organization(principal, "m")]
     of_verdict = [
         is_one_of(SQL("v.mart"), names),
@@ -184,6 +184,11 @@ def shown_marts(served: Served, principal: Principal) -> list[ServedMart]:
 def sees_several(principal: Principal) -> bool:
     """Whether what is shown may be of more than one organization."""
     return principal.sees_all("organization") or len(principal.ids("organization")) > 1
+
+
+def sees_alerts(principal: Principal) -> bool:
+    """Whether errors, alerts and counts of requests may be shown: they are of everybody."""
+    return principal.sees_all("organization") and may(principal, "operate")
 
 
 def parse(text: str) -> dict[str, Any]:

@@ -12,4 +12,6 @@ SwaggerUIBundle({
   displayRequestDuration: true,
   tryItOutEnabled: true,
   defaultModelsExpandDepth: 0,
+  // The page has its main part already; a second one would mislead a screen reader.
+  onComplete: () => document.querySelector("#reference main")?.setAttribute("role", "presentation"),
 });

@@ -65,10 +65,12 @@ create policy reader on metadata.mart_waits for select to oversight_reader using
 grant select on metadata.mart_waits to oversight_reader;
 
 -- Readers may not ask the catalogue, the jobs or the backfills themselves: these name organizations.
-create function metadata.visible_sla() returns table (mart text, intervals bigint, met bigint, share numeric)
+create function metadata.visible_sla() returns table (
+    mart text, intervals bigint, met bigint, share numeric, goal numeric
+)
 language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
-    select r.mart, r.intervals, r.met, r.share from metadata.sla_report as r
+    select r.mart, r.intervals, r.met, r.share, r.goal from metadata.sla_report as r
 $$;
 comment on function metadata.visible_sla() is
 'How the SLA was kept, for readers; slots are those of a mart and tell of no organization. One row per mart.';

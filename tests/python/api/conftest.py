@@ -8,6 +8,7 @@ from contract import ContractClient
 from flask import Flask
 from mcp_process import McpServer
 from server_process import ServerProcess
+from status_data import fill_status
 
 from clusters import Cluster
 
@@ -63,3 +64,13 @@ def running_mcp(
     server.wait_until_ready()
     yield server
     assert server.stop() == 0
+
+
+@pytest.fixture(scope="session")
+def filled(server18: Cluster) -> Iterator[ApiWarehouse]:
+    """A warehouse with something in every section of the status page; tests add keys alone."""
+    settings = server18.migrated_database()
+    warehouse = make_warehouse(server18, settings)
+    fill_status(warehouse)
+    yield warehouse
+    server18.drop_database(Cluster.name_of(settings))
