@@ -7,6 +7,7 @@ from runner.commands.api import openapi, serve
 from runner.commands.backfill import backfill
 from runner.commands.cancel import cancel
 from runner.commands.database import db
+from runner.commands.docs import docs
 from runner.commands.key import key
 from runner.commands.load import load
 from runner.commands.mcp import mcp
@@ -63,6 +64,7 @@ _COMMANDS = (
     backfill,
     cancel,
     db,
+    docs,
     key,
     load,
     mcp,

@@ -196,6 +196,7 @@ def _welcome(settings: Settings, key: str) -> str:
 Oversight is serving.
 
   status page   {base}/  (log in with the reader key)
+  docs          {base}/docs
   marts         {marts}/marts
   daily         {marts}/daily-metrics
   weekly        {marts}/weekly-partner-performance
