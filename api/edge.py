@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from werkzeug.http import parse_cookie
+from werkzeug.sansio.http import parse_cookie
 from werkzeug.wsgi import ClosingIterator
 
 from api import problems, trace
@@ -168,4 +168,4 @@ def _login_cookie(environ: WSGIEnvironment) -> str | None:
     """The cookie of a request that changes nothing; others show what only their sender has."""
     if "HTTP_COOKIE" not in environ or environ["REQUEST_METHOD"] not in _READS:
         return None
-    return parse_cookie(environ).get(COOKIE)
+    return parse_cookie(environ["HTTP_COOKIE"]).get(COOKIE)

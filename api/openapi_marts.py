@@ -13,7 +13,7 @@ from api.openapi_schemas import DAY, FRESHNESS, FRESHNESS_EXAMPLE, array, closed
 from api.state import PREFIX
 from warehouse.catalogue import MartColumn
 
-REFUSALS = (*READ_REFUSALS, 403, 404)
+REFUSALS = (*READ_REFUSALS, 404)
 _COLUMN_TYPES: dict[str, dict[str, str]] = {
     "date": {"type": "string", "format": "date"},
     "timestamptz": {"type": "string", "format": "date-time"},

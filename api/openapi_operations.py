@@ -16,7 +16,7 @@ from api.problems import CONTENT_TYPE, TYPE_PREFIX
 
 Described = Mapping[str, Any]
 
-READ_REFUSALS = (400, 401, 406, 429, 500, 503)
+READ_REFUSALS = (400, 401, 403, 406, 429, 500, 503)
 _REQUEST_ID = "3f0c5f1d6a4e4b0b9d0d2f6d1f5c7a10"
 
 

@@ -6,7 +6,6 @@ import base64
 import hashlib
 import hmac
 import json
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -19,6 +18,7 @@ from api_warehouse import ApiWarehouse, Client, json_of
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
+from tokens import AUDIENCE, ISSUER, SECRET, claims, token
 
 from api import jwks
 from api.app import create_app
@@ -28,26 +28,9 @@ from warehouse import database
 from warehouse.keys import revoke_session
 from warehouse.settings import SessionSettings
 
-SECRET = "a-secret-of-an-identity-provider-that-only-tests-have-and-nobody-else"
-ISSUER, AUDIENCE = "https://login.example", "oversight"
 RSA_KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 EC_KEY = ec.generate_private_key(ec.SECP256R1())
 WEAK_KEY = rsa.generate_private_key(public_exponent=65537, key_size=1024)
-SCOPE = {"organization": ["alpha"], "partner": ["reddit_ads:1"]}
-
-
-def claims(**change: Any) -> dict[str, Any]:
-    """Claims that hold, except for what is changed; None leaves one out."""
-    now = int(time.time())
-    made = {
-        "iss": ISSUER, "aud": AUDIENCE, "sub": "user@example.com", "jti": os.urandom(8).hex(),
-        "iat": now, "exp": now + 600, "role": "reader", "scope": SCOPE,
-    }  # fmt: skip
-    return {name: value for name, value in (made | change).items() if value is not None}
-
-
-def token(**change: Any) -> str:
-    return jwt.encode(claims(**change), SECRET, "HS256")
 
 
 def client_of(warehouse: ApiWarehouse, **how: Any) -> Client:
