@@ -144,7 +144,7 @@ def _preparation(target: Target) -> list[str]:
     steps += [
         "grant usage, create on schema staging to oversight_owner, oversight_raw;",
         "grant usage, create on schema curated, reporting to oversight_owner;",
-        "grant create on schema metadata to oversight_retention;",
+        "grant create on schema metadata to oversight_retention, oversight_owner;",
     ]
     if not target.is_superuser:
         steps.append("grant oversight_retention to current_user;")
@@ -152,7 +152,7 @@ def _preparation(target: Target) -> list[str]:
 
 
 def _conclusion(target: Target) -> list[str]:
-    steps = ["revoke create on schema metadata from oversight_retention;"]
+    steps = ["revoke create on schema metadata from oversight_retention, oversight_owner;"]
     if not target.is_superuser:
         steps.append("revoke oversight_retention from current_user;")
     return steps
