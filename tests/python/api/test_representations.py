@@ -31,6 +31,18 @@ def test_fields_are_shown_in_the_order_of_the_mart(
     assert rows == [{name: row[name] for name in shown} for row in whole]
 
 
+def test_fields_may_be_repeated_instead(client: Client) -> None:
+    address = "/api/reporting/v1/daily-metrics?page_size=2&fields="
+    pages = [
+        client.flask.get(address + fields, headers=client.headers())
+        for fields in ("clicks,day", "clicks&fields=day")
+    ]
+    assert pages[0].text == pages[1].text
+    assert pages[0].headers["Link"] == pages[1].headers["Link"]
+    twice = client.flask.get(address + "day&fields=day", headers=client.headers())
+    assert twice.status_code == 400
+
+
 def test_fields_without_the_key_are_paged_all_the_same(client: Client) -> None:
     whole = json_of(client.get("daily-metrics", fields="spend"))["data"]
     pages = client.pages("daily-metrics", fields="spend", page_size=7)
