@@ -6,9 +6,14 @@ import pytest
 
 from clusters import PROJECT_DIR
 from warehouse.errors import SettingsError
-from warehouse.settings import load_settings
+from warehouse.settings import RateLimit, load_settings
 
 URL = "postgresql://someone:secret@host/name"
+SESSIONS = {
+    "OVERSIGHT_JWT_SECRET": "s" * 32,
+    "OVERSIGHT_JWT_ISSUER": "https://login.example",
+    "OVERSIGHT_JWT_AUDIENCE": "oversight",
+}
 
 
 def test_with_nothing_set_it_is_the_checkout_and_its_embedded_server() -> None:
@@ -36,6 +41,16 @@ def test_with_nothing_set_it_is_the_checkout_and_its_embedded_server() -> None:
         ({"OVERSIGHT_API_DATABASE_URL": "host"}, "OVERSIGHT_API_DATABASE_URL"),
         ({"OVERSIGHT_PROJECT_DIR": "/there/is/none"}, "OVERSIGHT_PROJECT_DIR"),
         ({"OVERSIGHT_SIGNING_KEY": "short"}, "OVERSIGHT_SIGNING_KEY"),
+        ({"OVERSIGHT_RATE_LIMITS": "standard=0/hour"}, "OVERSIGHT_RATE_LIMITS"),
+        ({"OVERSIGHT_RATE_LIMITS": "gold=5/hour"}, "OVERSIGHT_RATE_LIMITS"),
+        ({"OVERSIGHT_RATE_LIMITS": "standard=5/week"}, "OVERSIGHT_RATE_LIMITS"),
+        ({"OVERSIGHT_RATE_LIMITS": "1000/hour"}, "OVERSIGHT_RATE_LIMITS"),
+        ({"OVERSIGHT_RATE_LIMIT_URL": "http://host"}, "OVERSIGHT_RATE_LIMIT_URL"),
+        ({**SESSIONS, "OVERSIGHT_JWT_SECRET": "s" * 31}, "OVERSIGHT_JWT_SECRET"),
+        ({"OVERSIGHT_JWT_SECRET": "s" * 32}, "OVERSIGHT_JWT_ISSUER"),
+        ({**SESSIONS, "OVERSIGHT_JWT_AUDIENCE": ""}, "OVERSIGHT_JWT_AUDIENCE"),
+        ({**SESSIONS, "OVERSIGHT_JWT_JWKS": "/keys.json"}, "sessions need one of OVERSIGHT_JWT"),
+        ({**SESSIONS, "OVERSIGHT_JWT_SECRET": ""}, "sessions need one of OVERSIGHT_JWT"),
         ({"OVERSIGHT_SIGNING_KEY_FILE": "/there/is/none"}, "OVERSIGHT_SIGNING_KEY_FILE"),
     ],
 )
@@ -56,8 +71,12 @@ def test_a_secret_may_come_from_a_file_but_not_from_both(tmp_path: Path) -> None
 
 
 def test_no_secret_is_in_the_text_of_settings() -> None:
-    settings = load_settings({"OVERSIGHT_DATABASE_URL": URL, "OVERSIGHT_SIGNING_KEY": "k" * 40})
+    redis = {"OVERSIGHT_RATE_LIMIT_URL": "redis://:secret@host"}
+    settings = load_settings(
+        {**SESSIONS, **redis, "OVERSIGHT_DATABASE_URL": URL, "OVERSIGHT_SIGNING_KEY": "k" * 40}
+    )
     assert "secret" not in repr(settings)
+    assert "s" * 32 not in repr(settings)
     assert "kkk" not in repr(settings)
 
 
@@ -84,3 +103,16 @@ def test_a_wrong_address_of_alerts_is_named_by_its_place_alone() -> None:
     with pytest.raises(SettingsError, match=r"^OVERSIGHT_ALERTS: the 2\. address") as raised:
         load_settings({"OVERSIGHT_ALERTS": "json://h, slack://hid den"})
     assert "hid" not in str(raised.value)
+
+
+def test_limits_and_sessions_are_read_whole() -> None:
+    settings = load_settings({**SESSIONS, "OVERSIGHT_RATE_LIMITS": "standard=5/minute"})
+    assert settings.rate_limits["standard"] == RateLimit(amount=5, seconds=60)
+    assert settings.rate_limits["enterprise"] == RateLimit(amount=10_000, seconds=3600)
+    assert settings.sessions is not None
+    assert (settings.sessions.issuer, settings.sessions.jwks) == ("https://login.example", None)
+    keys = {"OVERSIGHT_JWT_SECRET": "", "OVERSIGHT_JWT_JWKS": "keys.json"}
+    with_keys = load_settings({**SESSIONS, **keys}).sessions
+    assert with_keys is not None
+    assert with_keys.jwks == Path("keys.json").absolute()
+    assert load_settings({}).sessions is None
