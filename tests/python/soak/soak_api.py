@@ -44,7 +44,8 @@ def ask_by_hey(address: str, key: str, question: str) -> None:
     done = subprocess.run(
         [
             "hey", "-z", f"{_HEY_SECONDS}s", "-c", str(_CONNECTIONS),
-            "-q", str(RATE // _CONNECTIONS), "-H", f"Authorization: Bearer {key}", address + question,
+            "-q", str(RATE // _CONNECTIONS),
+            "-H", f"Authorization: Bearer {key}", address + question,
         ],
         check=True, capture_output=True, text=True, timeout=_HEY_SECONDS + 60,
     )  # fmt: skip
