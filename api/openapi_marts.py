@@ -191,6 +191,8 @@ def _csv_example(served: ServedMart) -> str:
 
 
 def _example(column: MartColumn) -> Any:
+    if column.values:
+        return column.values[0]
     kind = _COLUMN_TYPES.get(column.data_type.split("(")[0], {"type": "string"})
     for name in (kind.get("format"), kind.get("type")):
         if name in _EXAMPLES:

@@ -10,6 +10,8 @@ from typing import Any, ClassVar
 
 from marshmallow import ValidationError, fields, validate
 
+from warehouse.catalogue import MartColumn
+
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _WEEK = re.compile(r"([0-9]{4})-W([0-9]{2})")
 _WHOLE = re.compile(r"-?[0-9]{1,18}")
@@ -84,6 +86,19 @@ class Text(Parameter):
             raise ValidationError("is empty; give a value or leave the parameter out")
         if len(value) > _LONGEST_TEXT or _UNFIT_TEXT.search(value):
             raise ValidationError("is no usable text: over 500 characters, or not printable UTF-8")
+        return str(value)
+
+
+class Choice(Parameter):
+    """One of the values that a column's test accepts."""
+
+    def __init__(self, *, known: Sequence[str], **kwargs: Any) -> None:
+        self.known = tuple(known)
+        super().__init__(described={"type": "string", "enum": list(known)}, **kwargs)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        if value not in self.known:
+            raise ValidationError(f"{_shown(value)} is none of {', '.join(self.known)}")
         return str(value)
 
 
@@ -180,10 +195,13 @@ _FIELD_OF_TYPE: Mapping[str, type[Parameter]] = {
 }
 
 
-def filter_field(name: str, data_type: str) -> Parameter:
-    """The field of a filter on a column of that type."""
-    kind = _FIELD_OF_TYPE.get(data_type.split("(")[0], Text)
-    return kind(description=f"Only rows with this {name}.")
+def filter_field(column: MartColumn) -> Parameter:
+    """The field of a filter on a column."""
+    description = f"Only rows with this {column.name}."
+    kind = _FIELD_OF_TYPE.get(column.data_type.split("(")[0], Text)
+    if column.values and kind is Text:
+        return Choice(known=column.values, description=description)
+    return kind(description=description)
 
 
 def _shown(value: str) -> str:

@@ -73,7 +73,7 @@ class MartParameters:
             declared["from"] = Day(description=_from_text(window))
             declared["to"] = Day(description=_to_text(window))
         for name in self.mart.filters:
-            declared[name] = filter_field(name, self.mart.column(name).data_type)
+            declared[name] = filter_field(self.mart.column(name))
         declared["fields"] = Names(
             known=[column.name for column in self.columns],
             description="Only these columns, with commas between; without it, all of them.",

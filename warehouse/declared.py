@@ -120,6 +120,7 @@ class MartColumn:
     """A column of a mart; `control` names what curated.fact_control_totals says of it.
 
     `is_required` is the contract's `not_null`: paging compares such columns by the index alone.
+    `values` are all that its test accepts, none where there is no such test.
     """
 
     name: str
@@ -128,6 +129,7 @@ class MartColumn:
     is_required: bool = False
     control: str | None = None
     kind: Literal["money", "count"] | None = None
+    values: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -194,6 +194,7 @@ class ModelReader(DeclarationReader):
                     ),
                     control=meta.get("control"),
                     kind=meta.get("kind"),
+                    values=_accepted_values(item.get("data_tests") or []),
                 )
             )
         return tuple(columns)
@@ -221,3 +222,12 @@ class ModelReader(DeclarationReader):
             max_days=most,
             kind=declared.get("kind", kind),
         )
+
+
+def _accepted_values(tests: Sequence[Any]) -> tuple[str, ...]:
+    """The values of the test of that name, if there is one."""
+    for test in tests:
+        if isinstance(test, dict) and "accepted_values" in test:
+            declared = test["accepted_values"]
+            return tuple(map(str, declared.get("arguments", declared).get("values") or ()))
+    return ()

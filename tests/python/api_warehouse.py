@@ -90,7 +90,7 @@ PARITY = Mart(
         column("partner_id", "text", is_required=False),
         column("period", "date", is_required=False),
         column("metric", "text"),
-        column("verdict", "text"),
+        replace(column("verdict", "text"), values=("ok", "failed", "unchecked")),
         column("checked_at", "timestamptz"),
     ),
     cadence=None,

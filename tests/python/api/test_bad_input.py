@@ -43,6 +43,7 @@ def client(read_only: ApiWarehouse) -> Client:
         ("weekly-partner-performance", "week=2026-40", "week", "write YYYY-Www"),
         ("weekly-partner-performance", "week=2026-W40&to=2026-10-01", "week", "give it or from"),
         ("metadata/parity", "period=2026-13-01", "period", "does not exist"),
+        ("metadata/parity", "verdict=OK", "verdict", "'OK' is none of ok, failed, unchecked"),
         ("metadata/parity", "from=2026-10-01", "from", "is unknown"),
         ("metadata/refresh", "limit=3", "limit", "is unknown; known are none"),
         ("marts", "name=x", "name", "is unknown; known are none"),

@@ -548,6 +548,12 @@ def test_marts_say_how_they_are_served(catalogue: Catalogue) -> None:
     assert catalogue.mart("parity_results").cadence is None
 
 
+def test_a_column_has_the_values_that_its_test_accepts(catalogue: Catalogue) -> None:
+    parity = catalogue.mart("parity_results")
+    assert parity.column("verdict").values == ("ok", "failed", "unchecked")
+    assert parity.column("metric").values == ()
+
+
 def test_every_engine_feeds_every_fact_and_dimension(catalogue: Catalogue) -> None:
     feeds = {(feed.engine, feed.name) for feed in catalogue.feeds}
     names = ("partners", "campaigns", "spend", "events", "control_totals")
