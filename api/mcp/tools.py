@@ -19,7 +19,8 @@ CURSOR = "cursor"
 PAGE_SIZE = "pageSize"
 _NAMES = {MARTS: "list_marts", _FRESHNESS: "get_freshness", _PARITY: "get_parity"}
 _HINTS = {
-    MARTS: "Start here: what there is, with columns and limits; get_<name> reads the mart <name>.",
+    MARTS: "Start here: what there is, with columns and limits; `operation_id` is the tool's name"
+    " (get_parity for parity_results).",
     _FRESHNESS: "Ask it when figures seem old or a result says that it is late.",
     _PARITY: "Ask it when a result says that parity failed or is unchecked.",
 }
