@@ -39,10 +39,11 @@ _NOT_KEPT = {"date", "set-cookie"}
 _CHANGED = ProblemError(412, "precondition-failed", "the answer is not the one that If-Match names")
 _HIT = ("Cache-Status", "oversight; hit")
 _OF_304 = {"etag", "cache-control", "vary"}
-# As freshness.block makes it; a text in a row can't look so, its quotes are escaped.
-_FRESHNESS = re.compile(
-    rb'("late_after" ?: ?(?:null|"([^"]+)"), ?"status" ?: ?")(\w+)("[^{}]*?"is_stale" ?: ?)false'
-)
+# A freshness block, whoever wrote the JSON; in a text of a row its quotes would be escaped.
+_BLOCK = re.compile(rb'\{[^{}]*"is_stale" ?: ?false[^{}]*\}')
+_LATE_AFTER = re.compile(rb'"late_after" ?: ?"([^"]+)"')
+_FRESH = re.compile(rb'("status" ?: ?)"fresh"')
+_NOT_STALE = re.compile(rb'("is_stale" ?: ?)false')
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,12 +68,12 @@ class Known:
     @property
     def has_freshness(self) -> bool:
         """Whether it can say that it is stale."""
-        return _FRESHNESS.search(self.body) is not None
+        return _BLOCK.search(self.body) is not None
 
     def as_stale(self) -> Known:
         """The same, marked as stale, with what the clock makes of it now."""
         now = datetime.now(timezone.utc)
-        body = _FRESHNESS.sub(lambda match: _stale_block(match, now), self.body)
+        body = _BLOCK.sub(lambda match: _as_stale(match.group(), now), self.body)
         etag = _etag(body)
         own = {
             "ETag": etag,
@@ -260,23 +261,27 @@ def _end(body: bytes, zone: str) -> float:
     now = datetime.now(timezone.utc)
     tomorrow = now.astimezone(ZoneInfo(zone)).date() + timedelta(days=1)
     ends = [datetime.combine(tomorrow, datetime.min.time(), ZoneInfo(zone))]
-    for match in _FRESHNESS.finditer(body):
-        if match.group(2) and (late_after := _instant(match.group(2))) >= now:
+    for match in _BLOCK.finditer(body):
+        late_after = _late_after(match.group())
+        if late_after and late_after >= now:
             ends.append(late_after)
     return min(ends).timestamp()
 
 
-def _stale_block(match: re.Match[bytes], now: datetime) -> bytes:
-    before, late_after, status, after = match.groups()
-    if status == b"fresh" and late_after and _instant(late_after) < now:
-        status = b"late"
-    return before + status + after + b"true"
+def _as_stale(block: bytes, now: datetime) -> bytes:
+    late_after = _late_after(block)
+    if late_after and late_after < now:
+        block = _FRESH.sub(rb'\1"late"', block)
+    return _NOT_STALE.sub(rb"\1true", block)
+
+
+def _late_after(block: bytes) -> datetime | None:
+    """When a freshness block's mart becomes late, as freshness.instant writes it."""
+    match = _LATE_AFTER.search(block)
+    if match is None:
+        return None
+    return datetime.strptime(match.group(1).decode(), "%Y-%m-%dT%H:%M:%S.%f%z")
 
 
 def _etag(body: bytes) -> str:
     return f'"{hashlib.blake2b(body, digest_size=16).hexdigest()}"'
-
-
-def _instant(text: bytes) -> datetime:
-    """A moment as freshness.instant writes it."""
-    return datetime.strptime(text.decode(), "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=timezone.utc)

@@ -121,6 +121,7 @@ _PROBLEM: dict[str, Any] = {
     "known_parameters": {**_TEXTS, "description": "The parameters that there are."},
     "known_media_types": {**_TEXTS, "description": "The media types that there are."},
     "max_days": {**_COUNT, "description": "The longest window."},
+    "missing": {**_TEXTS, "description": "What /health/ready waits for: database, catalogue."},
 }
 _MART: dict[str, Any] = {
     "name": _TEXT,
@@ -194,7 +195,7 @@ SCHEMAS: dict[str, dict[str, Any]] = {
     "Window": closed(_WINDOW, description="The days that were answered, both inclusive."),
     "Problem": closed(
         _PROBLEM,
-        optional=("errors", "known_parameters", "known_media_types", "max_days"),
+        optional=("errors", "known_parameters", "known_media_types", "max_days", "missing"),
         description="RFC 9457 problem details.",
     ),
     "Mart": closed(_MART, description="A mart: what it holds and what it may be asked."),

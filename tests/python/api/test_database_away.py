@@ -51,6 +51,7 @@ def test_a_known_answer_is_served_as_stale_and_others_are_refused_at_once(
 ) -> None:
     fresh = client.get("daily-metrics", None, **WINDOW)
     listed = client.get("metadata/refresh")
+    marts = client.get("marts")
     proxy.cut_off()
     gone_at = time.monotonic()
     until(lambda: not answers_of(client).is_current)
@@ -68,6 +69,10 @@ def test_a_known_answer_is_served_as_stale_and_others_are_refused_at_once(
     assert old.status_code == 200
     assert {view["is_stale"] for view in json_of(client.get("metadata/refresh"))["views"]} == {True}
     assert {view["is_stale"] for view in json_of(listed)["views"]} == {False}
+
+    stale_marts = json_of(client.get("marts"))["data"]
+    assert {mart["freshness"]["is_stale"] for mart in stale_marts} == {True}
+    assert [mart["name"] for mart in stale_marts] == [m["name"] for m in json_of(marts)["data"]]
 
     started = time.monotonic()
     unknown = client.get("daily-metrics", page_size=7)
