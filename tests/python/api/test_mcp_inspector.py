@@ -78,3 +78,6 @@ def test_it_lists_and_calls_a_tool_on_standard_input_and_output(
     target = ("--config", str(configuration), "--server", "oversight")
     listed = inspect(target, tmp_path, "--method", "tools/list", "--strict")
     assert {tool["name"] for tool in listed["tools"]} == set(TOOLS)
+    result = inspect(target, tmp_path, "--method", "tools/call", "--tool-name", "get_freshness")
+    answered = json_of(read_only.client(key).get("metadata/refresh"))
+    assert exactly(result["content"][0]["text"])["views"] == answered["views"]

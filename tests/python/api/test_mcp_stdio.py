@@ -8,11 +8,13 @@ import subprocess
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 import pytest
 from api_warehouse import ApiWarehouse, json_of
 from mcp import Client
 from mcp_process import COMMAND, environment, exactly, stdio_parameters, text_of
 from mcp_types import CallToolResult, Tool
+from scripted_api import BASE, ScriptedApi
 from server_process import ServerProcess, free_port
 
 from api.mcp import http
@@ -81,6 +83,25 @@ def test_without_a_key_or_with_a_wrong_address_it_says_what_to_set() -> None:
         )
         assert (ended.returncode, ended.stdout) == (1, "")
         assert ended.stderr.startswith(expected)
+
+
+def test_a_call_that_is_cancelled_is_given_up_and_the_next_is_answered() -> None:
+    api = ScriptedApi()
+    api.replies[f"{BASE}/wide-mart"] = lambda _: None
+
+    async def use() -> None:
+        async with Client(stdio_parameters(int(api.url.rpartition(":")[2]), "t")) as client:
+            await client.list_tools()
+            with anyio.move_on_after(1) as scope:
+                await client.call_tool("get_wide_mart", {})
+            assert scope.cancelled_caught
+            assert await anyio.to_thread.run_sync(api.given_up.wait, 10)
+            assert not (await client.call_tool("list_marts", {})).is_error
+
+    try:
+        anyio.run(use)
+    finally:
+        api.stop()
 
 
 def test_a_taken_port_is_an_error_that_says_so() -> None:
