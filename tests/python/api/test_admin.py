@@ -185,7 +185,7 @@ class TestWhoMay:
     def test_a_cookie_is_no_credential_here(self, warehouse: ApiWarehouse) -> None:
         caller = admin(warehouse, "logged-in")
         cookie = caller.client.flask.application.extensions["oversight"].authenticator.log_in(
-            caller.client.key
+            caller.client.key, address=""
         )
         caller.client.flask.set_cookie(COOKIE, cookie)
         reports = "/api/reporting/v1/marts"
