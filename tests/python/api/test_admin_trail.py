@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from administration import BACKFILLS, PULLS, Admin, admin, with_engines
 from api_warehouse import ApiWarehouse, Client
+from tokens import AUDIENCE, ISSUER, SECRET, token
 
 from api.app import create_app
 from api.audit import LOCK_TIMEOUT_MS
@@ -16,6 +18,7 @@ from api.bodies import Bodies
 from api.pool import Pool
 from api.problems import ProblemError
 from warehouse import database
+from warehouse.settings import RateLimit, SessionSettings
 
 WEEK = {"engine": "oversight", "from": "2026-W02", "to": "2026-W02"}
 
@@ -184,20 +187,49 @@ def test_a_key_that_another_call_is_using_is_waited_for_and_then_refused(
 
 
 def test_what_the_edge_refuses_has_its_row_and_calls_over_the_quota_one_a_minute(
-    warehouse: ApiWarehouse, monkeypatch: pytest.MonkeyPatch
+    warehouse: ApiWarehouse, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     caller = admin(warehouse, "over-quota")
+    limits = {"standard": RateLimit(amount=3, seconds=3600)}
+    settings = replace(warehouse.settings, rate_limits=limits, home=tmp_path)
+    bounded = Admin(warehouse, Client(create_app(settings).test_client(), caller.client.key))
 
-    def refuse(status: int, code: str) -> None:
-        def read(*_: Any, **__: Any) -> None:
-            raise ProblemError(status, code, "not now", headers={"Retry-After": "7"})
+    def busy(*_: Any, **__: Any) -> None:
+        raise ProblemError(503, "busy", "not now")
 
-        monkeypatch.setattr(Bodies, "read", read)
+    with monkeypatch.context() as patch:
+        patch.setattr(Bodies, "read", busy)
+        assert [bounded.post(BACKFILLS, WEEK, "k").status_code for _ in range(2)] == [503] * 2
+    answers = [bounded.post(BACKFILLS, WEEK, "k") for _ in range(4)]
+    assert [answer.status_code for answer in answers] == [202, *[429] * 3]
+    assert int(answers[-1].headers["Retry-After"]) > 3000
+    assert caller.trail("status, outcome") == [
+        *[(503, "busy")] * 2, (202, "accepted"), (429, "rate-limited"),
+    ]  # fmt: skip
 
-    refuse(429, "rate-limited")
-    answers = [caller.post(BACKFILLS, WEEK, "k") for _ in range(3)]
-    assert [answer.status_code for answer in answers] == [429] * 3
-    assert answers[0].headers["Retry-After"] == "7"
-    refuse(503, "busy")
-    assert [caller.post(BACKFILLS, WEEK, "k").status_code for _ in range(2)] == [503] * 2
-    assert caller.trail("status, outcome") == [(429, "rate-limited"), *[(503, "busy")] * 2]
+
+def test_a_person_is_told_by_the_subject_of_the_session(warehouse: ApiWarehouse) -> None:
+    sessions = SessionSettings(issuer=ISSUER, audience=AUDIENCE, secret=SECRET)
+    flask = create_app(replace(warehouse.settings, sessions=sessions)).test_client()
+    everything = {"organization": ["*"], "partner": ["*"]}
+    for subject, scope, status in (
+        ("ada@example.com", everything, 202),
+        ("ada@example.com", {"organization": ["*"]}, 403),
+        ("odd\x00name", everything, 202),
+    ):
+        session = token(role="admin", sub=subject, scope=scope)
+        answer = flask.post(
+            BACKFILLS,
+            json=WEEK,
+            headers={"Authorization": f"Bearer {session}", "Idempotency-Key": "k"},
+        )
+        assert answer.status_code == status, answer.text
+    assert warehouse.run(
+        "select principal_name, principal_id ~ '^session-[0-9a-f]{24}$', status"
+        " from metadata.audit_log order by audit_id"
+    ) == [
+        ("ada@example.com", True, 202),
+        ("ada@example.com", True, 403),
+        ("odd\ufffdname", True, 202),
+    ]
+    assert "ada" not in str(warehouse.run("select requested_by from metadata.job_requests"))
