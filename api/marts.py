@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import ExitStack
 from urllib.parse import urlencode
 
 import psycopg2.errors
@@ -68,25 +69,22 @@ def _export(
     here: State, served: ServedMart, asked: Request, position: Position | None, media_type: str
 ) -> Response:
     """Rows alone; what JSON says beside them goes into headers."""
-    if not here.exports.acquire(timeout=here.limits.pool_wait_seconds):
-        detail = "as many CSV and NDJSON answers as may be are under way; try again"
-        raise unavailable("busy", detail, retry_after_seconds=5)
-    try:
-        made = export.read(
-            here.pool,
-            served,
-            asked,
-            g.principal,
-            position,
-            media_type=media_type,
-            timeout_ms=here.limits.statement_timeout_ms,
-        )
-    except BaseException:
-        here.exports.release()
-        raise
+    with ExitStack() as stack:
+        stack.enter_context(here.exports.place(g.principal.id, is_heavy=True))
+        with here.heavy_reads.place(g.principal.id, is_heavy=True):
+            made = export.read(
+                here.pool,
+                served,
+                asked,
+                g.principal,
+                position,
+                media_type=media_type,
+                timeout_ms=here.limits.statement_timeout_ms,
+            )
+        stack.callback(made.content.close)
+        at_end = stack.pop_all()
     answer = Response(made.blocks(), content_type=formats.CONTENT_TYPES[media_type])
-    answer.call_on_close(made.content.close)
-    answer.call_on_close(here.exports.release)
+    answer.call_on_close(at_end.close)
     answer.content_length = made.size
     token = _token(here, served, asked, made.next_position)
     told = formats.headers(json.loads(made.freshness), made.window, made.rows, token)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -54,9 +53,7 @@ class State:
     heavy_reads: HeavyReads
     listener: Listener
     """Started by the server; without it no answer is kept."""
-    exports: threading.Semaphore = field(
-        default_factory=lambda: threading.BoundedSemaphore(EXPORTS_AT_ONCE)
-    )
+    exports: HeavyReads = field(default_factory=lambda: HeavyReads(at_once=EXPORTS_AT_ONCE))
     """Held by each CSV or NDJSON answer until its caller has it: a slow one holds a thread."""
 
 
