@@ -16,7 +16,8 @@ from api.mcp.upstream import Upstream, unreadable
 MOST_CHARACTERS = 10_000
 """Of a result's JSON, which is in the result twice: as structured content and as text."""
 _MOST_IN_ARGUMENT = 6_000
-_TRIES = 4
+_TRIES = 9
+"""From the most rows down to one, of which each is half of the one before at least."""
 
 
 async def call(
@@ -45,7 +46,7 @@ async def _paged(
 ) -> CallToolResult:
     """Where the rows are too long together, fewer are asked for: the API's cursor goes on there."""
     rows = int(given.get(PAGE_SIZE, DEFAULT_ROWS))
-    for _ in range(_TRIES):
+    for tried in range(_TRIES):
         query[operation.parameters[PAGE_SIZE]] = str(rows)
         body = await _get(upstream, operation, query, token)
         if not isinstance(body.get("data"), list) or "next_page" not in body:
@@ -53,7 +54,8 @@ async def _paged(
         came, length = len(body["data"]), len(exact.dumps(body))
         if length <= MOST_CHARACTERS or came <= 1:
             break
-        rows = max(1, int(came * MOST_CHARACTERS / length * 0.9))
+        fitting = int(came * MOST_CHARACTERS / length * 0.9)
+        rows = max(1, min(fitting, came // 2) if tried else fitting)
     return _result(operation, {**body, "truncated": body["next_page"] is not None})
 
 

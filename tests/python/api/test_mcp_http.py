@@ -245,7 +245,7 @@ def test_with_the_api_away_it_says_so_and_goes_on_when_it_is_back(
     key = read_only.key("mcp away", organization=["alpha"], partner=["*"])
     headers = {"Authorization": f"Bearer {key}"}
     api_port = free_port()
-    server = McpServer(api_port, tmp_path / "mcp")
+    server = McpServer(api_port, tmp_path / "mcp", "--allow-host", "oversight.example")
     api: ScriptedApi | None = None
     try:
         server.wait_until_ready()
@@ -257,7 +257,8 @@ def test_with_the_api_away_it_says_so_and_goes_on_when_it_is_back(
 
         api = ScriptedApi(port=api_port)
         api.replies[f"{BASE}/wide-mart"] = lambda _: json_reply({"data": [], "next_page": None})
-        result = post(server, "tools/call", headers=headers, name="get_wide_mart").json()["result"]
+        named = headers | {"Host": "oversight.example", "Origin": "https://oversight.example"}
+        result = post(server, "tools/call", headers=named, name="get_wide_mart").json()["result"]
         assert result["isError"] is False
 
         api.replies[f"{BASE}/wide-mart"] = lambda _: None
