@@ -1,0 +1,1 @@
+drop index metadata.held_keys_since;
