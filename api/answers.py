@@ -38,6 +38,12 @@ _OVERHEAD_BYTES = 2000
 _NOT_KEPT = {"date", "set-cookie"}
 _CHANGED = ProblemError(412, "precondition-failed", "the answer is not the one that If-Match names")
 _HIT = ("Cache-Status", "oversight; hit")
+_CONDITIONS = (
+    "HTTP_IF_NONE_MATCH",
+    "HTTP_IF_MATCH",
+    "HTTP_IF_MODIFIED_SINCE",
+    "HTTP_IF_UNMODIFIED_SINCE",
+)
 _OF_304 = {"etag", "cache-control", "vary"}
 # A freshness block, whoever wrote the JSON; in a text of a row its quotes would be escaped.
 _BLOCK = re.compile(rb'\{[^{}]*"is_stale" ?: ?false[^{}]*\}')
@@ -174,6 +180,8 @@ class Answers:
         response.headers["ETag"] = _etag(body)
         if exchange.shows is not None and exchange.key and len(body) <= LARGEST_ANSWER_BYTES:
             self._keep(exchange, exchange.shows, exchange.key, response)
+        if not any(name in request.environ for name in _CONDITIONS):
+            return response
         response.make_conditional(request)
         if response.status_code == 412:
             return respond(_CHANGED)

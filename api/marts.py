@@ -39,7 +39,7 @@ def read_mart(mart_path: str) -> Response:
         raise unavailable(
             "not-built", "this mart is declared but not built yet", retry_after_seconds=60
         ) from error
-    response.vary.add("Accept")
+    response.headers["Vary"] = "Accept"
     return response
 
 

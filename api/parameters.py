@@ -134,27 +134,30 @@ class MartParameters:
 
 
 def load(schema: Schema, arguments: MultiDict[str, str]) -> dict[str, Any]:
-    """Check arguments by a schema; a problem (400) names the wrong ones and what is known."""
-    known = sorted(schema.fields)
-    errors = [
-        ParameterError(parameter=name, message="is given more than once")
-        for name, values in arguments.lists()
-        if len(values) > 1
-    ]
+    """Check arguments by a schema; a problem (400) names the wrong ones and what is known.
+
+    Each by its own field: none is required or has a default, and a whole schema takes five times
+    as long.
+    """
+    fields = schema.fields
+    errors: list[ParameterError] = []
     loaded: dict[str, Any] = {}
-    try:
-        loaded = dict(schema.load(arguments.to_dict()))
-    except ValidationError as error:
-        for name, messages in error.messages_dict.items():
-            is_known = name in schema.fields
-            text = (
-                " ".join(map(str, messages))
-                if is_known
-                else f"is unknown; known are {', '.join(known) or 'none'}"
-            )
-            errors.append(ParameterError(parameter=str(name)[:100], message=text))
+    for name, values in arguments.lists():
+        field = fields.get(name)
+        if field is None:
+            message = f"is unknown; known are {', '.join(sorted(fields)) or 'none'}"
+        elif len(values) > 1:
+            message = "is given more than once"
+        else:
+            try:
+                loaded[name] = field.deserialize(values[0])
+            except ValidationError as error:
+                message = " ".join(map(str, error.messages))
+            else:
+                continue
+        errors.append(ParameterError(parameter=name[:100], message=message))
     if errors:
-        raise bad_request(errors, known_parameters=known)
+        raise bad_request(errors, known_parameters=sorted(fields))
     return loaded
 
 

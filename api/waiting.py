@@ -44,7 +44,8 @@ def finish(
         left = deadline - time.monotonic()
         if left <= 0 or (waiting is not None and not keep_on()):
             raise SilentServerError
-        waiting = select.poll()
+        if waiting is None:
+            waiting = select.poll()
         waiting.register(connection, select.POLLIN if state == POLL_READ else select.POLLOUT)
         waiting.poll(min(left, _SLICE_SECONDS) * 1000)
 
