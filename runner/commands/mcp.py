@@ -4,6 +4,7 @@ import os
 import sys
 
 import click
+from click.core import ParameterSource
 
 
 @click.command(
@@ -22,12 +23,18 @@ import click
     metavar="NAME",
     help="A name that --http is reached by, besides this machine's own; repeatable.",
 )
-def mcp(is_http: bool, host: str, port: int, names: tuple[str, ...]) -> None:
+@click.pass_context
+def mcp(
+    context: click.Context, is_http: bool, host: str, port: int, names: tuple[str, ...]
+) -> None:
     """Give AI agents the API as tools: on standard input and output, or over HTTP.
 
     It calls the running API: with OVERSIGHT_API_KEY (or the file OVERSIGHT_API_KEY_FILE) on
     standard input, over HTTP with the key that each caller sends.
     """
+    given = {context.get_parameter_source(name) for name in ("host", "port", "names")}
+    if not is_http and ParameterSource.COMMANDLINE in given:
+        raise click.UsageError("--host, --port and --allow-host belong to --http")
     how = ["http", host, str(port), *names] if is_http else ["stdio"]
     sys.stdout.flush()
     os.execv(sys.executable, [sys.executable, "-m", "api.mcp", *how])

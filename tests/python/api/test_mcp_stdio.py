@@ -11,6 +11,7 @@ import anyio
 import anyio.to_thread
 import pytest
 from api_warehouse import ApiWarehouse, json_of
+from click.testing import CliRunner
 from mcp import Client
 from mcp_process import COMMAND, environment, exactly, stdio_parameters, text_of
 from mcp_types import CallToolResult, Tool
@@ -19,6 +20,7 @@ from server_process import ServerProcess, free_port
 
 from api.mcp import http
 from clusters import PROJECT_DIR
+from runner.cli import main
 from warehouse.errors import OversightError
 
 PATHS = {
@@ -102,6 +104,12 @@ def test_a_call_that_is_cancelled_is_given_up_and_the_next_is_answered() -> None
         anyio.run(use)
     finally:
         api.stop()
+
+
+def test_options_of_the_other_transport_are_refused() -> None:
+    result = CliRunner().invoke(main, ["mcp", "--port", "9000"])
+    assert result.exit_code == 2
+    assert "--host, --port and --allow-host belong to --http" in result.output
 
 
 def test_a_taken_port_is_an_error_that_says_so() -> None:
