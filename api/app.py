@@ -64,7 +64,7 @@ def create_app(
         pool,
         roles=lambda: catalogue.current().roles,
         cookies=LoginCookies(key),
-        sessions=Sessions(settings.sessions, pseudonyms_key=key) if settings.sessions else None,
+        sessions=sessions_of(settings, key),
         failures=Failures(limits.refusals_per_minute),
         remember_seconds=limits.remember_keys_seconds,
         away_seconds=settings.api_stale_seconds,
@@ -103,11 +103,7 @@ def create_app(
     app.wsgi_app = Edge(  # type: ignore[method-assign]
         app.wsgi_app,
         authenticator=authenticator,
-        rates=Rates(
-            settings.rate_limits,
-            file=settings.home / "rates.counters",
-            url=settings.rate_limit_url,
-        ),
+        rates=rates_of(settings),
         answers=answers,
         watch=Watch(metrics, Routes(app, catalogue), answers),
         log_share=settings.log_share,
@@ -117,6 +113,20 @@ def create_app(
             app.wsgi_app, x_for=settings.trusted_proxies, x_proto=0, x_host=0
         )
     return app
+
+
+def rates_of(settings: Settings) -> Rates:
+    """The limits of callers; ApiError when nothing can count."""
+    return Rates(
+        settings.rate_limits, file=settings.home / "rates.counters", url=settings.rate_limit_url
+    )
+
+
+def sessions_of(settings: Settings, signing_key: str) -> Sessions | None:
+    """What verifies sessions, None when keys alone are taken; ApiError when its keys are none."""
+    if settings.sessions is None:
+        return None
+    return Sessions(settings.sessions, pseudonyms_key=signing_key)
 
 
 def _adopt() -> None:

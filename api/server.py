@@ -17,7 +17,7 @@ from granian.constants import Interfaces
 from granian.server import Server
 
 from api import logs
-from api.app import create_app
+from api.app import create_app, rates_of, sessions_of
 from api.metrics import Metrics, clear
 from api.paging import signing_key
 from api.problems import ApiError
@@ -33,9 +33,11 @@ _WATCH_SECONDS = 1.0
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT, then finish the requests in hand and return.
 
-    ApiError when the port is taken or no key can sign page tokens.
+    ApiError when the port is taken, or where a worker would fail again and again: no key can sign,
+    requests can't be counted, the keys of sessions can't be read.
     """
-    signing_key(settings)
+    sessions_of(settings, signing_key(settings))
+    rates_of(settings)
     _check_port(settings)
     logs.configure()
     clear(_metrics_folder(settings))

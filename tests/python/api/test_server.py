@@ -135,6 +135,21 @@ def test_without_a_signing_key_it_says_how_to_get_one(
     assert "is shorter than 32 characters" in failed.stderr
 
 
+def test_what_each_worker_would_fail_at_stops_the_start(
+    read_only: ApiWarehouse, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    failed = run_server(read_only, free_port(), OVERSIGHT_HOME=str(tmp_path / "file"))
+    assert failed.returncode == 1
+    assert failed.stderr.startswith("error: requests can't be counted: can't use ")
+    sessions = {"OVERSIGHT_JWT_ISSUER": "i", "OVERSIGHT_JWT_AUDIENCE": "a"}
+    failed = run_server(
+        read_only, free_port(), OVERSIGHT_JWT_JWKS=str(tmp_path / "file"), **sessions
+    )
+    assert failed.returncode == 1
+    assert failed.stderr.startswith("error: OVERSIGHT_JWT_JWKS: ")
+
+
 def run_server(
     warehouse: ApiWarehouse, port: int, **environment: str
 ) -> subprocess.CompletedProcess[str]:
