@@ -68,6 +68,7 @@ def create_app(
         failures=Failures(limits.refusals_per_minute),
         remember_seconds=limits.remember_keys_seconds,
         away_seconds=settings.api_stale_seconds,
+        hears=lambda: answers.is_current,
     )
     answers = Answers(
         catalogue,

@@ -98,7 +98,8 @@ class Authenticator:
     """Credentials to principals. A revoked one works for `remember_seconds` at most.
 
     `roles` gives what the deployed catalogue declares. While the database is away a caller that it
-    knew before is known for `away_seconds`: nothing can be revoked there either.
+    knew before is known for `away_seconds`: nothing can be revoked there either. So it is while
+    all connections are busy, but only as long as `hears`: a revocation would be told.
     """
 
     def __init__(
@@ -111,6 +112,7 @@ class Authenticator:
         failures: Failures,
         remember_seconds: float,
         away_seconds: float,
+        hears: Callable[[], bool],
     ) -> None:
         self._pool = pool
         self._roles = roles
@@ -120,6 +122,7 @@ class Authenticator:
         self._generation = 0
         self._remember_seconds = remember_seconds
         self._away_seconds = away_seconds
+        self._hears = hears
         self._remembered: OrderedDict[str, _Remembered] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -184,7 +187,7 @@ class Authenticator:
                 principal, generation, now + self._remember_seconds, now + self._away_seconds
             )
         except ProblemError as problem:
-            is_away = problem.status == 503 and problem.code != "busy"
+            is_away = problem.status == 503 and (problem.code != "busy" or self._hears())
             if not is_away or remembered is None or now >= remembered.away_until:
                 raise
             found = replace(remembered, until=now + 1)

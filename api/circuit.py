@@ -27,7 +27,7 @@ class Circuit:
         self._dsn = dsn
         self._on_return = on_return
         self._lock = threading.Lock()
-        self._is_trying = False
+        self._thread: threading.Thread | None = None
         self._answered_at = float("-inf")
 
     def open(self) -> None:
@@ -42,13 +42,14 @@ class Circuit:
         """Find out in the background whether it is, unless that was done just now."""
         with self._lock:
             is_trusted = time.monotonic() - self._answered_at < _TRUST_SECONDS
-            if self._is_trying or (is_trusted and not self.is_open):
+            is_trying = self._thread is not None and self._thread.is_alive()
+            if is_trying or (is_trusted and not self.is_open):
                 return
-            self._is_trying = True
-        # Held weakly: the thread ends with the app whose server never comes back.
-        threading.Thread(
-            target=_try, args=(weakref.ref(self),), name="database-watch", daemon=True
-        ).start()
+            # Held weakly: the thread ends with the app whose server never comes back.
+            self._thread = threading.Thread(
+                target=_try, args=(weakref.ref(self),), name="database-watch", daemon=True
+            )
+            self._thread.start()
 
     def attempt(self) -> bool:
         """Try once; whether there is an end to trying."""
@@ -64,7 +65,6 @@ class Circuit:
             if self.is_open:
                 self.is_open = False
                 log.info("the database answers again")
-            self._is_trying = False
             self._answered_at = time.monotonic()
         return True
 
@@ -84,6 +84,8 @@ def _answers(dsn: str) -> bool:
             waiting.ask(connection, "select 1", deadline)
         finally:
             connection.close()
-    except (psycopg2.Error, waiting.SilentServerError):
+    except psycopg2.Error as error:
+        return waiting.is_full(error)
+    except waiting.SilentServerError:
         return False
     return True

@@ -6,7 +6,6 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-import psycopg2
 import structlog
 from psycopg2.extensions import POLL_OK
 from psycopg2.extensions import connection as Connection
@@ -71,7 +70,8 @@ class Listener:
         while not self._is_stopping.is_set():
             try:
                 self._listen()
-            except (psycopg2.Error, waiting.SilentServerError, OSError, ApiError) as error:
+            except Exception as error:
+                # Whatever it is, nothing may end this thread: answers would never be kept again.
                 self._circuit.suspect()
                 if not self._is_loss_told:
                     log.warning("not listening: answers are not kept", error=str(error).strip())

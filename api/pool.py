@@ -122,6 +122,7 @@ class Pool:
         comment = here.sql_comment() if here else ""
         started = time.perf_counter()
         if self.circuit.is_open:
+            self.circuit.suspect()
             raise _away()
         pool = self._current()
         try:
@@ -133,7 +134,10 @@ class Pool:
                 self._renew(pool)
             with self._lent(self._current()) as driver:
                 return attempt(driver, comment)
-        except (_GoneError, waiting.SilentServerError) as error:
+        except waiting.SilentServerError as error:
+            self.circuit.suspect()
+            raise _away() from error
+        except _GoneError as error:
             self.circuit.open()
             raise _away() from error
         finally:
@@ -179,6 +183,8 @@ class Pool:
         except PoolTimeoutError as error:
             raise _busy() from error
         except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
+            if waiting.is_full(error):
+                raise _busy() from error
             raise _GoneError from error
         finally:
             self._metrics.pool_waiting.dec()

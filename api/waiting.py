@@ -12,6 +12,7 @@ from psycopg2.extensions import POLL_OK, POLL_READ
 from psycopg2.extensions import connection as Connection
 
 _SLICE_SECONDS = 0.25
+_FULL = ("too many clients", "too many connections", "connection slots are reserved")
 
 
 class SilentServerError(Exception):
@@ -48,6 +49,11 @@ def finish(
             waiting = select.poll()
         waiting.register(connection, select.POLLIN if state == POLL_READ else select.POLLOUT)
         waiting.poll(min(left, _SLICE_SECONDS) * 1000)
+
+
+def is_full(error: psycopg2.Error) -> bool:
+    """Whether the server is there, but gives no further connection; it says so in words alone."""
+    return any(words in str(error) for words in _FULL)
 
 
 def ask(connection: Connection, statement: str, deadline: float) -> object:

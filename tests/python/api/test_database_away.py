@@ -141,6 +141,47 @@ def test_where_no_connection_comes_back_others_are_refused_at_once(own: ApiWareh
     assert {future.result().status_code for future in hung} == {200}
 
 
+def test_what_is_known_is_served_while_no_connection_is_free(own: ApiWarehouse) -> None:
+    limits = Limits(pool_size=1, pool_wait_seconds=0.2, remember_keys_seconds=0.1)
+    client = own.client(own.key("known", organization=["alpha"]), limits)
+    listener = state_of(client.flask.application).listener
+    listener.start()
+    until(lambda: answers_of(client).is_current)
+    client.get("marts")
+    until(lambda: is_known(client.get("weekly-partner-performance")))
+    with ThreadPoolExecutor(1) as threads:
+        with locked(own):
+            hung = threads.submit(client.get, "daily-metrics")
+            until(lambda: waiting_reads(own) == 1)
+            time.sleep(0.2)
+            assert client.get("metadata/refresh").status_code == 503
+            assert is_known(client.get("weekly-partner-performance"))
+            own.run("update metadata.principals set revoked_at = now() where name = 'known'")
+            until(lambda: client.get("weekly-partner-performance").status_code == 503)
+        assert hung.result().status_code == 200
+    until(lambda: client.get("weekly-partner-performance").status_code == 401)
+    listener.stop()
+
+
+def test_a_server_without_room_for_connections_is_not_away(own: ApiWarehouse) -> None:
+    client = own.client(own.key("full", organization=["alpha"]), Limits(pool_size=2))
+    client.get("marts")
+    own.run("alter role oversight_api connection limit 0")
+    try:
+        with ThreadPoolExecutor(1) as threads:
+            with locked(own):
+                hung = threads.submit(client.get, "daily-metrics")
+                until(lambda: waiting_reads(own) == 1)
+                refused = client.get("weekly-partner-performance")
+                time.sleep(3)
+                assert not state_of(client.flask.application).pool.circuit.is_open
+            assert hung.result().status_code == 200
+        assert json.loads(refused.text)["type"].endswith(":busy")
+        assert client.get("weekly-partner-performance").status_code == 200
+    finally:
+        own.run("alter role oversight_api connection limit -1")
+
+
 def test_heavy_reads_leave_room_for_light_ones(own: ApiWarehouse) -> None:
     client = own.client(own.key("heavy", organization=["alpha"]), Limits(pool_size=4))
     other = Client(client.flask, own.key("heavy too", organization=["alpha"]))
