@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from api.charts import Bar, Line, bars
 from api.status import DAYS, HOURS
-from api.words import instant, span
+from api.words import counted, instant, span
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,9 @@ class LagChart:
 
 
 def lag_charts(mart: str, *, sla_seconds: int, content: dict[str, Any]) -> list[LagChart]:
-    """The last 24 hours and the last 30 days of one mart."""
+    """The last 24 hours and the last 30 days of one mart; what waits now is in the newest bars."""
+    waiting = content["waiting"].get(mart)
+    waits_now = None if waiting is None else float(waiting["seconds"])
     now = instant(content["as_of"])
     hours = [now.replace(minute=0) - timedelta(hours=back) for back in range(HOURS - 1, -1, -1)]
     days = [now - timedelta(days=back) for back in range(DAYS - 1, -1, -1)]
@@ -36,6 +38,7 @@ def lag_charts(mart: str, *, sla_seconds: int, content: dict[str, Any]) -> list[
             over=f"last {HOURS} hours",
             places=[(f"{at:%Y-%m-%dT%H}", f"{at:%H}", f"{at:%H}:00") for at in hours],
             waits=_waits(content["hours"], mart),
+            waits_now=waits_now,
             sla_seconds=sla_seconds,
             ticks_every=6,
         ),
@@ -45,6 +48,7 @@ def lag_charts(mart: str, *, sla_seconds: int, content: dict[str, Any]) -> list[
             over=f"last {DAYS} days",
             places=[(f"{at:%Y-%m-%d}", _day(at), _day(at)) for at in days],
             waits=_waits(content["days"], mart),
+            waits_now=waits_now,
             sla_seconds=sla_seconds,
             ticks_every=7,
         ),
@@ -58,10 +62,14 @@ def _chart(
     over: str,
     places: Sequence[tuple[str, str, str]],
     waits: dict[str, float],
+    waits_now: float | None,
     sla_seconds: int,
     ticks_every: int,
 ) -> LagChart:
     waits = {key: waits[key] for key, _, _ in places if key in waits}
+    if waits_now is not None:
+        newest = places[-1][0]
+        waits[newest] = max(waits_now, waits.get(newest, 0.0))
     values = tuple(
         Bar(
             tick=tick,
@@ -75,7 +83,7 @@ def _chart(
     over_sla = sum(value > sla_seconds for value in waits.values())
     summary = (
         f"Longest {span(longest)}; the SLA is {span(sla_seconds)}, passed in {over_sla} of"
-        f" {len(rows)} {kind}s with data."
+        f" {counted(len(rows), kind)} with data."
         if rows
         else "Nothing landed."
     )

@@ -19,6 +19,7 @@ blueprint.register_error_handler(ProblemError, problem_page)
 for _filter in (
     words.ago,
     words.amount,
+    words.breakable,
     words.count,
     words.milliseconds,
     words.counted,

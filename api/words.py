@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import datetime, timezone
 from decimal import Decimal
 
+from markupsafe import Markup
+
 _UNITS = (("d", 86_400), ("h", 3_600), ("min", 60))
 
 
@@ -76,6 +78,11 @@ def amount(text: str | None) -> str:
     sign, whole = ("-", whole[1:]) if whole.startswith("-") else ("", whole)
     grouped = f"{int(whole):,}".replace(",", "\u202f") if whole.isdigit() else whole
     return f"{sign}{grouped}{point}{digits}"
+
+
+def breakable(name: str) -> Markup:
+    """A name that may go on in the next line after each underscore."""
+    return Markup("_<wbr>").join(name.split("_"))
 
 
 def percent(share: Decimal | float | None) -> str:

@@ -121,10 +121,13 @@ def test_each_chart_has_a_name_a_description_and_its_figures(operator: Client) -
     assert min(map(int, late)) > 0
 
 
-def test_lag_is_the_wait_of_the_callers_own_data(reader: Client) -> None:
+def test_lag_is_the_wait_of_the_callers_own_data(filled: ApiWarehouse, reader: Client) -> None:
     text = section(shown(reader), "lag")
     assert "Longest 24 min; the SLA is 15 min, passed in 1 of" in text
     assert re.search(r">\d min", section(shown(reader), "marts")), "what waits now"
+    assert "Longest 3 h" not in text
+    of_beta = filled.client(filled.key("beta reader", organization=["beta"]))
+    assert "Longest 3 h" in section(shown(of_beta), "lag"), "what waits now is in the chart, too"
 
 
 def test_it_is_loaded_again_by_itself_only_when_asked(operator: Client) -> None:
