@@ -178,3 +178,21 @@ def test_latency_is_of_the_callers_marts_and_counts_are_for_who_operates(
     assert "operations" not in of_reader
     assert "Requests</th>" in of_operator
     assert "/api/reporting/v1/operations" in of_operator
+
+
+@pytest.mark.parametrize(
+    ("scope", "alerts", "backfills"),
+    [("{*}", True, 2), ("{alpha}", False, 1), ("{gamma}", False, 0), ("{}", False, 0)],
+)
+def test_the_database_itself_shows_no_reader_what_is_anothers(
+    filled: ApiWarehouse, scope: str, alerts: bool, backfills: int
+) -> None:
+    (found,) = filled.run(
+        "select set_config('oversight.scope_organization', %s, false);"
+        " select (select count(*) > 0 from metadata.visible_alerts()),"
+        " (select count(*) from metadata.visible_backfills()),"
+        " (select count(distinct organization_id) from metadata.mart_waits)",
+        scope,
+        role="oversight_reader",
+    )
+    assert found == (alerts, backfills, backfills)
