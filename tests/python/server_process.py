@@ -56,6 +56,14 @@ class ServerProcess:
         except urllib.error.HTTPError as error:
             return error.code, json.load(error)
 
+    def text(self, path: str, key: str) -> str:
+        """The body of a GET that must be answered."""
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}")
+        request.add_header("Authorization", f"Bearer {key}")
+        with urllib.request.urlopen(request, timeout=10) as response:
+            body: bytes = response.read()
+        return body.decode()
+
     def wait_until_ready(self) -> None:
         """Until /health/ready says so."""
         deadline = time.monotonic() + START_SECONDS
