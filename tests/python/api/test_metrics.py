@@ -9,14 +9,17 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from api_warehouse import ApiWarehouse, Client, make_warehouse
 from server_process import ServerProcess
 
+from api.app import create_app
 from api.metrics import Metrics
 from clusters import Cluster
+from warehouse.settings import RateLimit
 
 DAILY = "/api/reporting/v1/daily-metrics"
 PROMTOOL = shutil.which("promtool")
@@ -130,6 +133,18 @@ def test_a_late_organization_makes_its_mart_late_and_a_leader_is_up(own: ApiWare
     assert found["oversight_runner_leader_up"] == 1
 
 
+def test_refusals_are_counted_by_tier(read_only: ApiWarehouse, tmp_path: Path) -> None:
+    one = dict.fromkeys(("standard", "enterprise"), RateLimit(amount=1, seconds=3600))
+    settings = replace(read_only.settings, rate_limits=one, home=tmp_path)
+    app = create_app(settings)
+    limited = Client(app.test_client(), operators_key(read_only))
+    assert [limited.get("marts").status_code for _ in range(3)] == [200, 429, 429]
+    found = scraped(Client(app.test_client(), operators_key(read_only)))
+    assert found['oversight_rate_limit_refusals_total{tier="standard"}'] == 2
+    assert found['oversight_http_problems_total{problem="rate-limited"}'] == 2
+    assert found[requests("/api/reporting/v1/marts", 429)] == 2
+
+
 @pytest.mark.parametrize(
     ("role", "organization", "status"),
     [("reader", "*", 403), ("agent", "*", 403), ("operator", "alpha", 403), ("admin", "*", 200)],
@@ -213,7 +228,13 @@ def test_worker_processes_count_together_and_go_on_where_a_dead_one_stopped(
 
     ask_many(200)
     assert len({line["process"] for line in server.requests()}) == 2
-    assert scrape(server, key)[requests(DAILY, 200)] == 200
+    found = scrape(server, key)
+    assert found[requests(DAILY, 200)] == 200
+    reads = [found.get(f'oversight_answer_cache_requests_total{{result="{result}"}}', 0)
+             for result in ("hit", "miss", "bypass")]  # fmt: skip
+    assert sum(reads) == 200
+    assert reads[0] > 0
+    assert found["oversight_answer_cache_bytes"] > 0
     folder = tmp_path / "home" / "metrics" / str(server.port)
     files = sorted(path.name for path in folder.iterdir())
     for _ in range(2):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -44,6 +45,9 @@ def test_a_full_disk_under_the_log(logging: ApiWarehouse, tmp_path: Path) -> Non
     try:
         server.wait_until_ready()
         answers(server, key)
+        text = server.text("/metrics", logging.key("full ops", "operator", organization=["*"]))
+        (dropped,) = re.findall(r"^oversight_log_lines_dropped_total (\d+)", text, re.MULTILINE)
+        assert int(dropped) >= 300, "each lost line is counted"
     finally:
         os.close(full)
         assert server.stop() == 0
