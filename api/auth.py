@@ -112,7 +112,7 @@ class Authenticator:
         failures: Failures,
         remember_seconds: float,
         away_seconds: float,
-        hears: Callable[[], bool],
+        hears: Callable[[], bool] = lambda: False,
     ) -> None:
         self._pool = pool
         self._roles = roles
