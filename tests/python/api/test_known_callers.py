@@ -27,6 +27,7 @@ class Database:
         self.row: Row | None = ROW
         self.problem: ProblemError | None = None
         self.asked = 0
+        self.is_heard = False
 
     def read(self, *_arguments: Any, **_named: Any) -> Row | None:
         self.asked += 1
@@ -68,6 +69,7 @@ def authenticator(database: Database) -> Authenticator:
         failures=Failures(100),
         remember_seconds=4,
         away_seconds=60,
+        hears=lambda: database.is_heard,
     )
 
 
@@ -110,13 +112,15 @@ def test_what_was_told_of_before_the_database_went_is_not_known(
     assert status(authenticator) == 503
 
 
-def test_a_pool_that_is_busy_lets_nobody_stay(
+def test_a_pool_that_is_busy_lets_callers_stay_only_where_a_revocation_would_be_heard_of(
     authenticator: Authenticator, database: Database, clock: Clock
 ) -> None:
     assert status(authenticator) == 200
     clock.now = 1005.0
     database.problem = unavailable("busy", "busy", retry_after_seconds=1)
     assert status(authenticator) == 503
+    database.is_heard = True
+    assert status(authenticator) == 200
 
 
 def test_a_look_up_that_was_under_way_when_it_was_told_does_not_count(
