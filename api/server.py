@@ -16,7 +16,7 @@ from typing import Any
 from granian.constants import Interfaces
 from granian.server import Server
 
-from api import logs
+from api import logs, stalled
 from api.app import create_app, rates_of, sessions_of
 from api.metrics import Metrics, clear
 from api.paging import signing_key
@@ -67,6 +67,7 @@ def _worker_app(settings: Settings, parent: int) -> Callable[..., Any]:
     threading.Thread(target=_end_with, args=(parent,), name="parent-watch", daemon=True).start()
     app = create_app(settings, metrics=metrics)
     state_of(app).listener.start()
+    stalled.end_stalled()
     return app
 
 
