@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 
 from api.app import create_app
 from api.trace import Trace
+from clusters import Cluster
+from warehouse.server_user import existing_data_dir
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 DAILY = "/api/reporting/v1/daily-metrics"
@@ -93,6 +95,20 @@ def test_a_running_query_shows_the_request_that_it_is_of(
     )
     asking.join()
     assert query.startswith(f"/*request_id='find-me.1',traceparent='00-{TRACE}-")
+
+
+def test_the_server_s_log_of_slow_queries_names_the_request(
+    own: ApiWarehouse, server18: Cluster
+) -> None:
+    name = Cluster.name_of(own.settings)
+    own.run(f"alter database {name} set log_min_duration_statement = 0")
+    client = own.client(own.key("logged by the server", organization=["*"]))
+    for number in range(3):  # The later ones are prepared.
+        client.get("daily-metrics", {"X-Request-Id": f"slow-{number}"})
+    log = existing_data_dir(server18.settings.home) / "server.log"
+    for number in range(3):
+        line = rf"duration: .*statement: /\*request_id='slow-{number}',traceparent='00-"
+        assert re.search(line, log.read_text(errors="replace")), number
 
 
 def wait_for(warehouse: ApiWarehouse, query: str) -> list[Any]:
