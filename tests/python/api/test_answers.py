@@ -10,6 +10,7 @@ import pytest
 from api_warehouse import CATALOGUE, DAILY, ApiWarehouse, Client, json_of
 from known_answers import CHANGED, TOLD, answers_of, is_known, until
 
+from api import waiting
 from api.answers import HEARD_SECONDS
 from api.state import PREFIX, state_of
 
@@ -60,6 +61,22 @@ def test_the_etag_is_of_the_bytes_and_an_error_has_none(read_only: ApiWarehouse)
 def test_without_a_listening_connection_nothing_is_kept(own: ApiWarehouse) -> None:
     client = own.client(own.key("deaf", organization=["alpha"]))
     assert [is_known(client.get("daily-metrics", **WINDOW)) for _ in range(2)] == [False, False]
+
+
+def test_behind_a_pooler_nothing_is_kept_and_the_log_says_why(
+    own: ApiWarehouse, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A pooler's process id is not the server's; LISTEN works there, and nothing is ever told."""
+    monkeypatch.setattr(waiting, "ask", lambda *_: -1)
+    client = own.client(own.key("pooled", organization=["alpha"]))
+    listener = state_of(client.flask.application).listener
+    listener.start()
+    try:
+        until(lambda: "OVERSIGHT_API_DIRECT_DATABASE_URL" in capsys.readouterr().out)
+        client.get("marts")
+        assert not is_known(client.get("marts"))
+    finally:
+        listener.stop()
 
 
 def test_an_answer_is_given_again_until_its_mart_changes(
@@ -171,7 +188,7 @@ def test_an_answer_ends_when_its_mart_becomes_late(own: ApiWarehouse, listening:
         "update metadata.data_versions set stale_after = clock_timestamp() + interval '4 s'"
         " where model = 'daily_metrics'"
     )
-    until(lambda: all([is_known(listening.get(path)) for path in paths]))
+    until(lambda: all(is_known(listening.get(path)) for path in paths))
     assert not any("late" in states(listening.get(path).text) for path in paths)
     until(lambda: all("late" in states(listening.get(path).text) for path in paths), 8)
 
