@@ -43,7 +43,8 @@ def swagger_ui(name: str) -> Response:
     if name not in _SWAGGER_UI:
         raise not_found()
     with as_file(files("flask_swagger_ui") / "dist" / name) as path:
-        answer = send_file(path, mimetype=_SWAGGER_UI[name], max_age=_KEPT_SECONDS)
+        answer = send_file(path, mimetype=_SWAGGER_UI[name])
+    answer.headers["Cache-Control"] = f"private, max-age={_KEPT_SECONDS}"
     answer.headers["X-Content-Type-Options"] = "nosniff"
     return answer
 

@@ -9,10 +9,12 @@ def docs() -> None:
 
     Again after changes of the project; the API shows the new ones at once.
     """
+    from runner.progress import Steps
     from runner.site import build_site
     from runner.up.serve import base_url
     from warehouse.settings import load_settings
 
     settings = load_settings()
-    page = build_site(settings)
-    click.echo(f"made {page}\nwhile the API serves: {base_url(settings)}/docs/warehouse")
+    with Steps().step("making the docs of the warehouse"):
+        page = build_site(settings)
+    click.echo(f"made {page}; while the API serves: {base_url(settings)}/docs/warehouse")

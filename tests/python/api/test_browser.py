@@ -149,18 +149,17 @@ def walk(visitor: Visit) -> list[str]:
     return seen
 
 
-@pytest.mark.parametrize(("size", "scheme"), LOOKS[::3])
 def test_docs_show_the_description_and_try_it_with_the_login(
-    browser: Browser, base: str, key: str, size: tuple[int, int], scheme: Scheme
+    browser: Browser, base: str, key: str
 ) -> None:
-    with visit(browser, base, size=size, scheme=scheme) as visitor:
+    with visit(browser, base, size=PHONE, scheme="dark") as visitor:
         page = visitor.page
         visitor.go("/docs")
         visitor.log_in(key)
         expect(page).to_have_url(f"{base}/docs")
         operation = page.locator("#operations-marts-get_daily_metrics")
         expect(operation).to_be_visible()
-        visitor.shoot(picture_name("docs", size, scheme))
+        visitor.shoot(picture_name("docs", PHONE, "dark"))
         operation.get_by_role("button").first.click()
         with page.expect_response(re.compile("daily-metrics")) as answered:
             operation.get_by_role("button", name="Execute").click()
@@ -189,6 +188,7 @@ def test_docs_try_it_with_a_key(
         dialog.get_by_role("button", name="Close").last.click()
         operation = page.locator("#operations-marts-get_daily_metrics")
         operation.get_by_role("button").first.click()
+        visitor.shoot(picture_name("docs", DESKTOP, "light"))
         with page.expect_response(re.compile("daily-metrics")) as answered:
             operation.get_by_role("button", name="Execute").click()
         assert answered.value.request.headers["authorization"] == f"Bearer {other}"

@@ -45,7 +45,9 @@ def test_docs_take_script_and_style_from_this_host_alone(client: Client) -> None
 
 
 def test_of_the_package_only_what_the_page_needs_is_served(client: Client) -> None:
-    assert client.get("/docs/swagger-ui/swagger-ui.css").content_type.startswith("text/css")
+    style = client.get("/docs/swagger-ui/swagger-ui.css")
+    assert style.content_type.startswith("text/css")
+    assert style.headers["Cache-Control"] == "private, max-age=3600", "kept by nobody between"
     for name in ("oauth2-redirect.html", "../__init__.py", "%2e%2e%2f__init__.py", "nope.js"):
         assert client.get(f"/docs/swagger-ui/{name}").status_code == 404, name
 

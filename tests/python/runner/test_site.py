@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 from api_warehouse import ApiWarehouse, served_by
 from browsers import chromium, find_chromium, visit
+from click.testing import CliRunner
 from compared import ComparedWarehouse
 from playwright.sync_api import expect
 from server_process import ServerProcess
 
+from runner.cli import main
 from runner.site import SiteError, build_site
 from warehouse.settings import Settings
 
@@ -23,7 +25,12 @@ def settings(built: ComparedWarehouse, tmp_path_factory: pytest.TempPathFactory)
     """A built warehouse with a home folder that holds its docs."""
     built.renew()
     made = replace(built.settings, home=tmp_path_factory.mktemp("home"))
-    build_site(made)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("warehouse.settings.load_settings", lambda: made)
+        done = CliRunner().invoke(main, ["docs"])
+    assert done.exit_code == 0, done.output
+    assert str(made.warehouse_docs_path) in done.output
+    assert "http://127.0.0.1:8080/docs/warehouse" in done.output
     return made
 
 
