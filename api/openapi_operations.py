@@ -68,6 +68,14 @@ HEADERS: dict[str, Described] = {
         "description": "A strong validator: send it as `If-None-Match` to be told of changes only.",
         "schema": {"type": "string", "pattern": '^"[!#-~]+"$'},
     },
+    "Age": {
+        "description": "Seconds since a stale answer was made, while the database is away.",
+        "schema": _COUNT,
+    },
+    "Cache-Status": {
+        "description": "That the answer was known already: nothing that it shows has changed.",
+        "schema": {"type": "string"},
+    },
     "Retry-After": {"description": "Seconds to wait before trying again.", "schema": _COUNT},
     "RateLimit": {
         "description": "What is left of the caller's quota, and seconds until it is whole again.",
@@ -85,7 +93,7 @@ HEADERS: dict[str, Described] = {
         "schema": {"type": "string"},
     },
 }
-_ON_SUCCESS = ("X-Request-Id", "ETag", *_RATE_LIMITS)
+_ON_SUCCESS = ("X-Request-Id", "ETag", "Age", "Cache-Status", *_RATE_LIMITS)
 
 REFUSALS: dict[int, Refusal] = {
     400: Refusal(
