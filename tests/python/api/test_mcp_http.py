@@ -48,7 +48,7 @@ def post(
 
 
 def test_pages_by_cursor_are_all_the_rows(read_only: ApiWarehouse, running_mcp: McpServer) -> None:
-    key = read_only.key("pages", organization=["alpha"], partner=["*"])
+    key = read_only.key("mcp pages", organization=["alpha"], partner=["*"])
     rows: list[Any] = []
     pages: list[bool] = []
 
@@ -77,7 +77,7 @@ def test_pages_by_cursor_are_all_the_rows(read_only: ApiWarehouse, running_mcp: 
 def test_wrong_arguments_are_told_in_the_tools_own_words(
     read_only: ApiWarehouse, running_mcp: McpServer
 ) -> None:
-    key = read_only.key("wrong", organization=["alpha"], partner=["*"])
+    key = read_only.key("mcp wrong", organization=["alpha"], partner=["*"])
     cases: dict[str, dict[str, Any]] = {
         "partner_id: is unknown; write partnerId": {"partner_id": "reddit_ads:1"},
         "drop table: is unknown": {"drop table": 1},
