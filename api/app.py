@@ -7,34 +7,28 @@ from pathlib import Path
 from flask import Flask, g, request
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from api import (
-    admin,
-    docs,
-    health,
-    listing,
-    login,
-    marts,
-    metadata,
-    openapi,
-    pages,
-    problems,
-    scrape,
-)
-from api.answers import Answers
-from api.auth import Authenticator
-from api.deployed import DeployedCatalogue
-from api.edge import Edge
-from api.exchange import EXCHANGE, Exchange
-from api.forms import FormTokens
-from api.heavy import HeavyReads
-from api.listen import Listener
-from api.metrics import Metrics
-from api.paging import PageTokens, signing_key
-from api.pool import Pool
-from api.rates import Failures, Rates
-from api.sessions import LoginCookies, Sessions
+from api import problems
+from api.access.auth import Authenticator
+from api.access.rates import Failures, Rates
+from api.access.sessions import LoginCookies, Sessions
+from api.administration import admin
+from api.database.heavy import HeavyReads
+from api.database.pool import Pool
+from api.description import openapi
+from api.front.answers import Answers
+from api.front.edge import Edge
+from api.front.exchange import EXCHANGE, Exchange
+from api.front.listen import Listener
+from api.pages import docs, login
+from api.pages import status_page as pages
+from api.pages.forms import FormTokens
+from api.reporting import listing, marts, metadata
+from api.reporting.deployed import DeployedCatalogue
+from api.reporting.paging import PageTokens, signing_key
 from api.state import EXTENSION, Limits, State
-from api.watch import Routes, Watch
+from api.watching import health, scrape
+from api.watching.metrics import Metrics
+from api.watching.watch import Routes, Watch
 from warehouse.database import api_dsn, api_listen_dsn
 from warehouse.settings import Settings
 
@@ -48,7 +42,7 @@ def create_app(
     """
     limits = limits or Limits()
     metrics = metrics or Metrics()
-    app = Flask("oversight", root_path=str(Path(__file__).parent))
+    app = Flask("oversight", root_path=str(Path(__file__).parent / "pages"))
     app.url_map.merge_slashes = False
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     pool = Pool(

@@ -11,7 +11,7 @@ import structlog
 from flask import Flask, Response, g, json
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
-from api import trace
+from api.watching import trace
 from warehouse.errors import OversightError
 
 CONTENT_TYPE = "application/problem+json"

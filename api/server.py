@@ -16,12 +16,13 @@ from typing import Any
 from granian.constants import Interfaces
 from granian.server import Server
 
-from api import logs, stalled
 from api.app import create_app, rates_of, sessions_of
-from api.metrics import Metrics, clear
-from api.paging import signing_key
+from api.front import stalled
 from api.problems import ApiError
+from api.reporting.paging import signing_key
 from api.state import Limits, state_of
+from api.watching import logs
+from api.watching.metrics import Metrics, clear
 from warehouse.errors import OversightError
 from warehouse.settings import Settings, load_settings
 

@@ -7,14 +7,14 @@ from pathlib import Path
 
 from flask import Flask, current_app
 
-from api.auth import Authenticator
-from api.deployed import DeployedCatalogue
-from api.forms import FormTokens
-from api.heavy import HeavyReads
-from api.listen import Listener
-from api.metrics import Metrics
-from api.paging import PageTokens
-from api.pool import Pool
+from api.access.auth import Authenticator
+from api.database.heavy import HeavyReads
+from api.database.pool import Pool
+from api.front.listen import Listener
+from api.pages.forms import FormTokens
+from api.reporting.deployed import DeployedCatalogue
+from api.reporting.paging import PageTokens
+from api.watching.metrics import Metrics
 
 PREFIX = "/api/reporting/v1"
 EXTENSION = "oversight"

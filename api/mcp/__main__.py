@@ -14,11 +14,11 @@ import anyio
 from mcp.server.context import ServerRequestContext
 from mcp.server.stdio import stdio_server
 
-from api import logs
 from api.mcp import exact, http
 from api.mcp.callers import Callers
 from api.mcp.server import make_server
 from api.mcp.upstream import Upstream
+from api.watching import logs
 from warehouse.errors import OversightError, SettingsError
 from warehouse.settings import Settings, load_settings
 

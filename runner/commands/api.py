@@ -22,4 +22,4 @@ def openapi(check: bool) -> None:
     """Print the OpenAPI description of what the project declares."""
     sys.stdout.flush()
     arguments = ["--check"] if check else []
-    os.execv(sys.executable, [sys.executable, "-m", "api.openapi", *arguments])
+    os.execv(sys.executable, [sys.executable, "-m", "api.description.openapi", *arguments])

@@ -13,7 +13,7 @@ from flask.testing import FlaskClient
 from jsonschema import Draft202012Validator, FormatChecker
 from werkzeug.test import TestResponse
 
-from api.openapi import describe_api
+from api.description.openapi import describe_api
 from api.problems import CONTENT_TYPE
 from api.state import state_of
 from clusters import PROJECT_DIR

@@ -9,7 +9,7 @@ from typing import Any
 from api_warehouse import Client
 from werkzeug.test import TestResponse
 
-from api.answers import Answers
+from api.front.answers import Answers
 from api.state import state_of
 
 CHANGED = "update reporting.daily_metrics set clicks = clicks + 1 where organization_id = 'alpha'"

@@ -11,7 +11,7 @@ import pytest
 from administration import BACKFILLS, PULLS, admin, with_engines
 from api_warehouse import ApiWarehouse, served_by
 
-from api.sessions import COOKIE
+from api.access.sessions import COOKIE
 from clusters import Cluster
 
 WEEKS = {"engine": "oversight", "from": "2026-01-07", "to": "2026-W03"}

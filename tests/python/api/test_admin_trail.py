@@ -12,10 +12,10 @@ from administration import BACKFILLS, PULLS, Admin, admin, with_engines
 from api_warehouse import ApiWarehouse, Client
 from tokens import AUDIENCE, ISSUER, SECRET, token
 
+from api.administration.audit import LOCK_TIMEOUT_MS
 from api.app import create_app
-from api.audit import LOCK_TIMEOUT_MS
-from api.bodies import Bodies
-from api.pool import Pool
+from api.database.pool import Pool
+from api.front.bodies import Bodies
 from api.problems import ProblemError
 from warehouse import database
 from warehouse.settings import RateLimit, SessionSettings

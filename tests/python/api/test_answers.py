@@ -10,8 +10,8 @@ import pytest
 from api_warehouse import CATALOGUE, DAILY, ApiWarehouse, Client, json_of
 from known_answers import CHANGED, TOLD, answers_of, is_known, until
 
-from api import waiting
-from api.answers import HEARD_SECONDS
+from api.database import waiting
+from api.front.answers import HEARD_SECONDS
 from api.state import PREFIX, state_of
 
 WINDOW: dict[str, Any] = {"from_": "2026-09-01", "to": "2026-09-03"}
@@ -210,7 +210,7 @@ def test_an_answer_that_was_read_before_a_change_was_heard_of_is_not_kept(
     own: ApiWarehouse, listening: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The race: the rows were read, then the mart changed, then the answer would be kept."""
-    from api import query
+    from api.reporting import query
 
     made: list[Any] = []
     page_of = query.page_of

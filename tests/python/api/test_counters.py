@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from api import counters
-from api.counters import CountersError, SharedCounters
+from api.access import counters
+from api.access.counters import CountersError, SharedCounters
 from clusters import PROJECT_DIR
 
 HITS, THREADS, PROCESSES = 8000, 4, 3
@@ -23,7 +23,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from api.counters import SharedCounters
+from api.access.counters import SharedCounters
 counters = SharedCounters(Path(sys.argv[1]))
 print("ready", flush=True)
 sys.stdin.readline()

@@ -15,8 +15,8 @@ from tokens import AUDIENCE, ISSUER, SECRET, token
 from werkzeug.routing import Rule
 from werkzeug.test import TestResponse
 
+from api.access.sessions import COOKIE, LoginCookies
 from api.app import create_app
-from api.sessions import COOKIE, LoginCookies
 from api.state import EXTENSION, PREFIX, Limits, State
 from warehouse.settings import SessionSettings
 

@@ -12,7 +12,7 @@ from api_warehouse import CATALOGUE, DAILY, ApiWarehouse, Client, column, create
 from psycopg2.sql import SQL
 from werkzeug.test import TestResponse
 
-from api import export
+from api.reporting import export
 from api.state import EXPORTS_AT_ONCE, Limits
 
 CSV = {"Accept": "text/csv"}

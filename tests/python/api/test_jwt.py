@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 from tokens import AUDIENCE, ISSUER, SECRET, claims, token
 
-from api import jwks
+from api.access import jwks
 from api.app import create_app
 from api.problems import ApiError
 from api.state import EXTENSION, Limits, State

@@ -7,12 +7,12 @@ from typing import Any, cast
 
 import pytest
 
-from api import auth
-from api.auth import Authenticator
-from api.pool import Pool, Row
+from api.access import auth
+from api.access.auth import Authenticator
+from api.access.rates import Failures
+from api.access.sessions import LoginCookies
+from api.database.pool import Pool, Row
 from api.problems import ProblemError, unavailable
-from api.rates import Failures
-from api.sessions import LoginCookies
 from warehouse.declared import Role
 
 KEY, OTHER = "ov_" + "A" * 43, "ov_" + "B" * 43

@@ -11,8 +11,8 @@ from api_warehouse import ApiWarehouse
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from api.access.sessions import COOKIE
 from api.app import create_app
-from api.sessions import COOKIE
 from api.state import Limits
 from warehouse import database
 from warehouse.keys import revoke_key

@@ -10,10 +10,10 @@ from flask.testing import FlaskClient
 from itsdangerous import URLSafeTimedSerializer
 from werkzeug.test import TestResponse
 
-from api import sessions
+from api.access import sessions
+from api.access.sessions import COOKIE, LoginCookies
 from api.app import create_app
 from api.problems import ProblemError
-from api.sessions import COOKIE, LoginCookies
 from api.state import EXTENSION, Limits, State
 from warehouse import database
 from warehouse.keys import revoke_key

@@ -17,7 +17,7 @@ from api_warehouse import ApiWarehouse, Client, make_warehouse
 from server_process import ServerProcess
 
 from api.app import create_app
-from api.metrics import Metrics
+from api.watching.metrics import Metrics
 from clusters import Cluster
 from warehouse.settings import RateLimit
 

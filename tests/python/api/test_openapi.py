@@ -15,7 +15,7 @@ from npm_tools import npm_tool
 from openapi_spec_validator import validate
 
 from api.app import create_app
-from api.openapi import COMMITTED, check, describe_api, differences
+from api.description.openapi import COMMITTED, check, describe_api, differences
 from clusters import PROJECT_DIR
 from warehouse.catalogue import read_catalogue
 

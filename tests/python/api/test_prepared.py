@@ -5,8 +5,8 @@ from itertools import combinations
 
 from api_warehouse import DAILY, ApiWarehouse, Client, create_mart, json_of
 
-from api.pool import Pool
-from api.prepared import MOST_STATEMENTS
+from api.database.pool import Pool
+from api.database.prepared import MOST_STATEMENTS
 from api.state import Limits
 
 ONE_CONNECTION = Limits(pool_size=1, remember_keys_seconds=60, remember_catalogue_seconds=60)

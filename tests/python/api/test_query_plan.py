@@ -7,11 +7,11 @@ import pytest
 from api_warehouse import CATALOGUE, ApiWarehouse, make_warehouse
 from werkzeug.datastructures import MultiDict
 
-from api import query
-from api.auth import Principal
-from api.deployed import Served
-from api.paging import Position
-from api.prepared import Prepared
+from api.access.auth import Principal
+from api.database.prepared import Prepared
+from api.reporting import query
+from api.reporting.deployed import Served
+from api.reporting.paging import Position
 from clusters import Cluster
 from warehouse.settings import Settings
 

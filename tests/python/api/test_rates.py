@@ -17,8 +17,8 @@ from api_warehouse import ApiWarehouse, Client
 from server_process import ServerProcess
 from structlog.testing import capture_logs
 
+from api.access.counters import SharedCounters
 from api.app import create_app
-from api.counters import SharedCounters
 from api.problems import ApiError
 from api.state import Limits
 from warehouse import database
@@ -186,7 +186,7 @@ def test_when_nothing_can_count_requests_pass_and_the_log_says_so(
 ) -> None:
     client = limited.client(limited.key("uncounted", organization=["alpha"]))
     other = SharedCounters(limited.settings.home / "rates.counters")
-    monkeypatch.setattr("api.counters._PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr("api.access.counters._PATIENCE_SECONDS", 0.1)
     assert client.get("marts").status_code == 200
     fcntl.flock(other._file, fcntl.LOCK_EX)
     try:

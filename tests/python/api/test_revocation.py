@@ -16,7 +16,7 @@ from api_warehouse import SIGNING_KEY, ApiWarehouse
 from server_process import ServerProcess
 from tokens import AUDIENCE, ISSUER, SECRET, token
 
-from api.sessions import COOKIE, LoginCookies
+from api.access.sessions import COOKIE, LoginCookies
 from warehouse import database
 from warehouse.keys import revoke_key, revoke_session
 

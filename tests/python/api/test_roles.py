@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from api_warehouse import CATALOGUE, ApiWarehouse
 
-from api.auth import Right, may
+from api.access.auth import Right, may
 from api.state import EXTENSION, Limits, State
 from warehouse.keys import ApiKeyError
 

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 from api_warehouse import ApiWarehouse, Client
 
-from api.auth import Authenticator
+from api.access.auth import Authenticator
 from api.state import EXTENSION, Limits, State
 from warehouse import database
 from warehouse.keys import ApiKeyError, create_key, revoke_key, revoke_session, rotate_key

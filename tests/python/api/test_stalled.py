@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from api import stalled
+from api.front import stalled
 
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="Linux alone has it")

@@ -9,7 +9,7 @@ from api_warehouse import ApiWarehouse, Client
 from status_data import HOSTILE, SECRET_ERROR
 from werkzeug.test import TestResponse
 
-from api import words
+from api.pages import words
 
 SECTIONS = ("Marts", "Lag against the SLA", "Parity with the engines", "Backfills in progress",
             "Runs", "Latency of the API")  # fmt: skip

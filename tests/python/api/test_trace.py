@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api.app import create_app
-from api.trace import Trace
+from api.watching.trace import Trace
 from clusters import Cluster
 from warehouse.server_user import existing_data_dir
 
@@ -141,7 +141,7 @@ def test_errors_and_slow_ones_are_always_logged(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert [line["status"] for line in logged(client, f"{DAILY}?from=x")] == [400]
-    monkeypatch.setattr("api.watch.SLOW_SECONDS", 0.0)
+    monkeypatch.setattr("api.watching.watch.SLOW_SECONDS", 0.0)
     assert [line["log_level"] for line in logged(client, DAILY)] == ["warning"]
 
 

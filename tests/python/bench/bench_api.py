@@ -34,9 +34,9 @@ from built import BuiltWarehouse
 from server_process import ServerProcess
 from werkzeug.datastructures import MultiDict
 
-from api import query
-from api.auth import Principal
-from api.deployed import Served
+from api.access.auth import Principal
+from api.reporting import query
+from api.reporting.deployed import Served
 from clusters import PROJECT_DIR, Cluster, make_folder
 from warehouse.catalogue import deploy
 

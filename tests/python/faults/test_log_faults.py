@@ -13,7 +13,7 @@ import pytest
 from api_warehouse import ApiWarehouse, make_warehouse
 from server_process import ServerProcess
 
-from api.logs import Lines
+from api.watching.logs import Lines
 from clusters import PROJECT_DIR, Cluster
 
 DAILY = "/api/reporting/v1/daily-metrics?from=2026-09-01&to=2026-09-30"
@@ -94,7 +94,7 @@ def test_a_limit_on_the_size_of_files_tears_no_line_but_the_last(tmp_path: Path)
     log = tmp_path / "log"
     program = (
         "import os, resource, sys\n"
-        "from api.logs import configure\n"
+        "from api.watching.logs import configure\n"
         "import structlog\n"
         "dropped = []\n"
         "configure(lambda: dropped.append(1))\n"
@@ -127,7 +127,7 @@ def test_without_a_standard_error_nothing_is_written_anywhere(tmp_path: Path) ->
         "import sys\n"
         f"other = open({str(other)!r}, 'wb', buffering=0)\n"
         "assert other.fileno() == 2 and sys.stderr is None\n"
-        "from api.logs import configure\n"
+        "from api.watching.logs import configure\n"
         "import structlog\n"
         "configure()\n"
         "structlog.get_logger().error('lost')\n"
