@@ -11,12 +11,11 @@ from pathlib import Path
 
 import pytest
 from api_warehouse import ApiWarehouse, json_of
+from documents import read_docs
 from npm_tools import npm_tool
 from server_process import ServerProcess
 
-from clusters import PROJECT_DIR
-
-README = (PROJECT_DIR / "README.md").read_text(encoding="utf-8")
+README = read_docs()
 # Types as a program sees them, a window by pages, an error as an object.
 TYPES = """
 import os

@@ -8,11 +8,12 @@ import re
 import shlex
 from typing import Any
 
+from documents import read_docs
+
 from api.mcp.http import PATH
-from clusters import PROJECT_DIR
 from runner.commands.mcp import mcp
 
-README = (PROJECT_DIR / "README.md").read_text(encoding="utf-8")
+README = read_docs()
 SECTION = README.split("## AI agents")[1].split("\n## ")[0]
 OPTIONS = {name: option for option in mcp.params for name in option.opts}
 URL = f"http://127.0.0.1:{OPTIONS['--port'].default}{PATH}"
