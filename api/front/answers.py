@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 LARGEST_ANSWER_BYTES = 1024 * 1024
 HEARD_SECONDS = 3.0
 _LONGEST_QUERY = 2000
+_LONGEST_CONDITION = 1000
 _OVERHEAD_BYTES = 2000
 _NOT_KEPT = {"date", "set-cookie"}
 _CHANGED = ProblemError(412, "precondition-failed", "the answer is not the one that If-Match names")
@@ -141,6 +142,9 @@ class Answers:
 
         While the database is away, the last one that was known, which says so.
         """
+        for name in _CONDITIONS:
+            if len(environ.get(name, "")) > _LONGEST_CONDITION:
+                del environ[name]  # As if not sent: it could only spare a read.
         if "HTTP_IF_MATCH" in environ:
             return None
         query, accept = environ.get("QUERY_STRING", ""), environ.get("HTTP_ACCEPT", "")

@@ -14,6 +14,8 @@ JSON = "application/json"
 CSV = "text/csv"
 NDJSON = "application/x-ndjson"
 OF_A_MART = (JSON, CSV, NDJSON)
+MOST_CHARACTERS = 1000
+"""Of an Accept header: werkzeug's parser takes the square of its length, and the whole worker."""
 CONTENT_TYPES = {CSV: "text/csv; charset=utf-8; header=present", NDJSON: NDJSON}
 
 
@@ -24,6 +26,10 @@ def chosen(accept: str | None, offered: Sequence[str] = OF_A_MART) -> str:
     """
     if accept is None or not accept.strip():
         return offered[0]
+    if len(accept) > MOST_CHARACTERS:
+        raise ProblemError(
+            406, "not-acceptable", f"the Accept header may have {MOST_CHARACTERS} characters"
+        )
     sent = parse_accept_header(accept, MIMEAccept)
     wanted = MIMEAccept([(kind.partition(";")[0].strip(), quality) for kind, quality in sent])
     # Asked for each alone: best_match would give `text/csv` before JSON for the header `*/*`.

@@ -162,7 +162,8 @@ class Hostile:
         if drawn < 0.1:
             extra = [(b"X-%d" % number, b"v") for number in range(pick((50, 99, 150)))]
         elif drawn < 0.2:
-            extra = [(pick(_HEADERS), b"a" * pick((4_000, 20_000, 70_000)))]
+            filler = pick((b"a", b" ", b",", b'"')) * pick((4_000, 20_000, 100_000))
+            extra = [(pick((b"Accept", *_HEADERS)), b"a" + filler + pick((b"", b"b")))]
         elif drawn < 0.3:
             extra = [(b"Authorization", pick(sent.headers)[1])] * pick((1, 5))
         elif drawn < 0.4:

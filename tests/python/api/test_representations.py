@@ -113,3 +113,15 @@ def test_the_accept_header_is_heeded(client: Client, path: str, accept: str, sta
         problem: Any = response.json
         assert problem["type"] == "urn:oversight:problem:not-acceptable"
         assert "application/json" in problem["known_media_types"]
+
+
+def test_headers_beyond_what_anybody_needs_are_not_parsed(client: Client) -> None:
+    """werkzeug takes seconds, and the whole worker, for 60,000 spaces."""
+    for accept in ("application/json," * 70, "a" + " " * 60_000 + "b"):
+        for path in ("daily-metrics", "marts", "metadata/refresh"):
+            assert client.get(path, {"Accept": accept}).status_code == 406
+    etag = client.get("daily-metrics", **DAY).headers["ETag"]
+    for padding, status in ((10, 304), (1000, 200)):
+        sent = {"If-None-Match": '"x",' * padding + etag}
+        for _ in range(2):
+            assert client.get("daily-metrics", sent, **DAY).status_code == status
