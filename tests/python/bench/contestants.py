@@ -184,15 +184,3 @@ def _listens(address: str) -> bool:
     except OSError:
         return False
     return True
-
-
-def version_of(name: str) -> str:
-    """The version of a package among the peers."""
-    done = subprocess.run(
-        [
-            str(PEERS_PYTHON), "-c",
-            f"from importlib.metadata import version; print(version({name!r}))",
-        ],
-        check=True, capture_output=True, text=True,
-    )  # fmt: skip
-    return done.stdout.strip()
