@@ -39,7 +39,7 @@ def test_200_requests_a_second_while_refreshes_go_on(built: BuiltWarehouse, tmp_
 def ask_by_hey(address: str, key: str, question: str) -> None:
     """The same rate on one question by a load program of others."""
     if shutil.which("hey") is None:
-        sys.stdout.write("\nhey is not installed\n")
+        sys.stdout.write("\nSKIPPED: the same asked by hey, which is not installed\n")
         return
     done = subprocess.run(
         [
