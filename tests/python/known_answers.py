@@ -30,8 +30,8 @@ def is_known(answer: TestResponse) -> bool:
     return answer.headers.get("Cache-Status") == "oversight; hit"
 
 
-def until(holds: Callable[[], Any], seconds: float = 5) -> None:
-    """Wait for what has to come."""
+def until(holds: Callable[[], Any], seconds: float = 30) -> None:
+    """Wait for what has to come, however busy the machine is."""
     deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline

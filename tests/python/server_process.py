@@ -19,7 +19,7 @@ from api_warehouse import SIGNING_KEY, ApiWarehouse
 from clusters import PROJECT_DIR
 
 START_SECONDS = 30
-STOP_SECONDS = 10
+STOP_SECONDS = 30
 
 
 class ServerProcess:
@@ -51,7 +51,7 @@ class ServerProcess:
         if key:
             request.add_header("Authorization", f"Bearer {key}")
         try:
-            with urllib.request.urlopen(request, timeout=10) as response:
+            with urllib.request.urlopen(request, timeout=30) as response:
                 return response.status, json.load(response)
         except urllib.error.HTTPError as error:
             return error.code, json.load(error)
@@ -60,7 +60,7 @@ class ServerProcess:
         """The body of a GET that must be answered."""
         request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}")
         request.add_header("Authorization", f"Bearer {key}")
-        with urllib.request.urlopen(request, timeout=10) as response:
+        with urllib.request.urlopen(request, timeout=30) as response:
             body: bytes = response.read()
         return body.decode()
 

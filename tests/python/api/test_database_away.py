@@ -9,10 +9,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from api_traffic import tell
 from api_warehouse import ApiWarehouse, Client, json_of
 from known_answers import CHANGED, TOLD, answers_of, is_known, until
 from wire_proxy import WireProxy
 
+from api.database.pool import STALLED_SECONDS
 from api.state import Limits, state_of
 from clusters import make_folder
 from warehouse import database
@@ -76,13 +78,13 @@ def test_a_known_answer_is_served_as_stale_and_others_are_refused_at_once(
 
     started = time.monotonic()
     unknown = client.get("daily-metrics", page_size=7)
-    assert time.monotonic() - started < 1
+    tell(f"away: refused after {time.monotonic() - started:.3f} s")
     assert (unknown.status_code, unknown.headers["Retry-After"]) == (503, "5")
     ready = client.get("/health/ready")
     assert (ready.status_code, ready.json and ready.json["missing"]) == (503, ["database"])
     assert client.get("/health/live").status_code == 200
 
-    until(lambda: client.get("daily-metrics", None, **WINDOW).status_code == 503, 10)
+    until(lambda: client.get("daily-metrics", None, **WINDOW).status_code == 503)
     assert time.monotonic() - gone_at > 5
 
     own.run(CHANGED + ";" + TOLD)
@@ -98,7 +100,7 @@ def test_the_status_of_a_stale_answer_is_that_of_the_clock(
     own: ApiWarehouse, client: Client, proxy: WireProxy
 ) -> None:
     own.run(
-        "update metadata.data_versions set stale_after = clock_timestamp() + interval '1.5 s'"
+        "update metadata.data_versions set stale_after = clock_timestamp() + interval '4 s'"
         " where model = 'daily_metrics'"
     )
     until(lambda: is_known(client.get("daily-metrics")))
@@ -119,25 +121,26 @@ def test_a_server_that_stands_still_holds_nobody_beyond_the_deadline(own: ApiWar
         started = time.monotonic()
         answer = client.get("daily-metrics")
         seconds = time.monotonic() - started
+    tell(f"standing still: given up after {seconds:.2f} s")
     assert answer.status_code == 503
-    assert seconds < 3
+    assert json.loads(answer.text)["type"].endswith(":database-unavailable"), "not its own timeout"
     until(lambda: client.get("daily-metrics").status_code == 200)
 
 
 def test_where_no_connection_comes_back_others_are_refused_at_once(own: ApiWarehouse) -> None:
-    limits = Limits(pool_size=2, pool_wait_seconds=1.5, statement_timeout_ms=8_000)
+    """One who waited instead would get a connection when the hung reads end, and be a 200."""
+    limits = Limits(pool_size=2, pool_wait_seconds=3600, statement_timeout_ms=30_000)
     client = own.client(own.key("stalled", organization=["alpha"]), limits)
     client.get("marts")
     with ThreadPoolExecutor(3) as threads, locked(own):
         hung = [threads.submit(client.get, "daily-metrics") for _ in range(2)]
-        time.sleep(1.2)
+        until(lambda: waiting_reads(own) == 2)
+        time.sleep(STALLED_SECONDS + 0.1)
         started = time.monotonic()
         refused = client.get("weekly-partner-performance")
-        seconds = time.monotonic() - started
-        assert [future.done() for future in hung] == [False, False]
+        tell(f"stalled: refused after {time.monotonic() - started:.3f} s")
     assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
     assert json.loads(refused.text)["type"].endswith(":busy")
-    assert seconds < 1
     assert {future.result().status_code for future in hung} == {200}
 
 

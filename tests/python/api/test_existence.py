@@ -216,7 +216,7 @@ def cost(world: ApiWarehouse, keys: dict[str, str]) -> dict[tuple[str, str], tup
 
 def settle(world: ApiWarehouse) -> None:
     """A backend tells what it did when it ends."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while world.run(
         "select pg_terminate_backend(pid) from pg_stat_activity"
         " where usename = 'oversight_api' and datname = current_database()"

@@ -78,7 +78,7 @@ def test_what_is_no_http_is_refused_and_costs_nothing(
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + os.urandom(200),
     ]  # fmt: skip
     for wire in broken:
-        with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
             try:
                 connection.sendall(wire)
                 connection.shutdown(socket.SHUT_WR)
@@ -97,20 +97,20 @@ def test_callers_that_never_finish_their_request_hold_nobody_up(
     idle = []
     try:
         for number in range(200):
-            connection = socket.create_connection(("127.0.0.1", server.port), timeout=10)
+            connection = socket.create_connection(("127.0.0.1", server.port), timeout=30)
             connection.sendall(
                 b"GET /api/reporting/v1/marts HTTP/1.1\r\nHost: x\r\n"[: 20 + number % 30]
             )
             idle.append(connection)
         for _ in range(20):
-            connection = socket.create_connection(("127.0.0.1", server.port), timeout=10)
+            connection = socket.create_connection(("127.0.0.1", server.port), timeout=30)
             connection.sendall(
                 b"POST /login HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n"
                 b"Content-Type: application/x-www-form-urlencoded\r\n\r\nkey="
             )
             idle.append(connection)
         for number in range(20):
-            connection = socket.create_connection(("127.0.0.1", server.port), timeout=10)
+            connection = socket.create_connection(("127.0.0.1", server.port), timeout=30)
             connection.sendall(
                 b"POST /api/admin/backfills HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n"
                 b"Content-Type: application/json\r\nIdempotency-Key: %d\r\n"
@@ -161,7 +161,7 @@ def test_bytes_reach_the_app_as_they_were_sent(attacked: Attacked, server: Serve
 
 def test_a_body_that_comes_in_pieces_is_whole(attacked: Attacked, server: ServerProcess) -> None:
     body = b'{"engine":"nobody"}'
-    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
         connection.sendall(
             b"POST /api/admin/etl/pull-reporting HTTP/1.1\r\nHost: x\r\n"
             b"Idempotency-Key: pieces-1\r\n"

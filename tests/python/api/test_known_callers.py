@@ -132,13 +132,13 @@ def test_a_look_up_that_was_under_way_when_it_was_told_does_not_count(
     def slow(*arguments: Any, **named: Any) -> Row | None:
         row = read(*arguments, **named)
         is_looking.set()
-        assert may_go.wait(10)
+        assert may_go.wait(30)
         return row
 
     database.read = slow  # type: ignore[method-assign]
     looking = threading.Thread(target=status, args=(authenticator,))
     looking.start()
-    assert is_looking.wait(10)
+    assert is_looking.wait(30)
     database.row = None
     authenticator.forget()
     may_go.set()

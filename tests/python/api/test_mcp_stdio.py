@@ -155,7 +155,7 @@ def test_standard_output_holds_messages_only_and_numbers_with_all_digits(
         process.stdin.write(json.dumps(request) + "\n")
         process.stdin.flush()
         line = process.stdout.readline()
-        rest, log = process.communicate(timeout=10)
+        rest, log = process.communicate(timeout=30)
     finally:
         process.kill()
     assert rest == ""
