@@ -123,10 +123,9 @@ def request_pull() -> Response:
         )
     action = SQL(
         "(select outcome, job_request_id, job_request_id as subject_id"
-        " from metadata.request_pulls({engines}::text[], {only_known}, {key}))"
+        " from metadata.request_pulls({engines}::text[], {key}))"
     ).format(
         engines=Literal([named] if named else pullable),
-        only_known=Literal(named is None),
         key=_key(key, body),
     )
     return _asked(call().perform(action, _ASKED, documents.pull(audit.SUBJECT)), _PULLS)
@@ -153,7 +152,7 @@ def request_backfill() -> Response:
     weeks = _weeks(catalogue, body)
     action = SQL(
         "(select outcome, job_request_id, backfill_id as subject_id from metadata.request_backfill("
-        "{engine}, {first}::date, {last}::date, {most}, {attempts}, {key}, 'pending'))"
+        "{engine}, {first}::date, {last}::date, {most}, {attempts}, {key}, 'pending', true))"
     ).format(
         engine=Literal(body["engine"]),
         first=Literal(weeks[0]),
@@ -267,8 +266,8 @@ def _asked(done: Done, place: str) -> Response:
     detail = {
         "key_reused": "this Idempotency-Key was used for something else; take a new one",
         "in_progress": "a call with this Idempotency-Key is under way; send it again in a second",
-        "nothing_to_pull": "no runner knows the address of an engine: set its variable where"
-        " `oversight schedule` runs, or name an engine",
+        "nothing_to_pull": "no runner knows the address of an engine that is asked for: set its"
+        " variable where `oversight schedule` runs",
     }[done.outcome]
     headers = {"Retry-After": "1"} if done.outcome == "in_progress" else {}
     raise ProblemError(status, code, detail, headers=headers)

@@ -54,7 +54,7 @@ def request_backfill(
             key = _key_of_another(cursor, key)
         cursor.execute(
             "select outcome, backfill_id from metadata.request_backfill("
-            "%s, %s, %s, %s, %s, %s, null, session_user, %s)",
+            "%s, %s, %s, %s, %s, %s, null, session_user, %s, false)",
             (
                 *(engine, weeks[0], weeks[-1], catalogue.backfill_max_weeks, MAX_ATTEMPTS, key),
                 "running" if is_taken else "pending",

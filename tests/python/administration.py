@@ -24,6 +24,15 @@ def with_engines() -> Catalogue:
     return replace(CATALOGUE, sources=project.sources, feeds=project.feeds)
 
 
+def deploy_with_engines(warehouse: ApiWarehouse) -> None:
+    """Deploy them, as a runner does that knows the address of one of the engines."""
+    warehouse.deploy(with_engines())
+    warehouse.run(
+        "insert into metadata.jobs (job_name, kind, cadence)"
+        " values ('pull oversight', 'pull', '* * * * *')"
+    )
+
+
 @dataclass
 class Admin:
     """Asks for pulls and backfills as one key holder."""

@@ -9,7 +9,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from administration import with_engines
+from administration import deploy_with_engines
 from api_warehouse import ApiWarehouse
 from server_process import ServerProcess
 
@@ -30,7 +30,7 @@ class Fuzzed:
 
 def fuzz(warehouse: ApiWarehouse, folder: Path, *, seconds: int) -> Fuzzed:
     """Ask in all ways for so many seconds, also as sequences of requests that follow each other."""
-    warehouse.deploy(with_engines())
+    deploy_with_engines(warehouse)
     key = warehouse.key("fuzzing", "admin", organization=["*"])
     server = ServerProcess(warehouse, folder / "log", OVERSIGHT_RATE_LIMITS=_NO_LIMIT)
     try:

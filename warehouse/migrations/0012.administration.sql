@@ -73,7 +73,7 @@ comment on function metadata.request_job(text, jsonb, text, text, text, text) is
 'Asks the runner for something once per key: accepted, replayed, key_reused (for something else) or in_progress.';
 
 create function metadata.request_pulls(
-    of_engines text[], only_known boolean, of_key text, of_fingerprint text, by_name text,
+    of_engines text[], of_key text, of_fingerprint text, by_name text,
     out outcome text, out job_request_id bigint
 )
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -81,9 +81,7 @@ as $$
 declare
     engines text[] := array(
         select engine from unnest(of_engines) as engine
-        where not only_known or exists (
-            select from metadata.jobs as j where j.kind = 'pull' and j.job_name = 'pull ' || engine
-        )
+        where exists (select from metadata.jobs as j where j.kind = 'pull' and j.job_name = 'pull ' || engine)
         order by engine
     );
 begin
@@ -106,8 +104,8 @@ begin
     end if;
 end
 $$;
-comment on function metadata.request_pulls(text[], boolean, text, text, text) is
-'Asks for a pull of each engine, or with only_known of those whose address the runner knows; gives back the first request.';
+comment on function metadata.request_pulls(text[], text, text, text) is
+'Asks for a pull of each engine whose address the runner knows; gives back the first request.';
 
 create function metadata.make_backfill(
     of_request_id bigint, of_engine text, of_first_week date, of_last_week date, most_weeks integer, attempts integer
@@ -137,12 +135,20 @@ comment on function metadata.make_backfill(bigint, text, date, date, integer, in
 
 create function metadata.request_backfill(
     of_engine text, of_first_week date, of_last_week date, most_weeks integer, attempts integer,
-    of_key text, of_fingerprint text, by_name text, of_status text,
+    of_key text, of_fingerprint text, by_name text, of_status text, only_known boolean,
     out outcome text, out job_request_id bigint, out backfill_id bigint
 )
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
+    if
+        only_known
+        and not exists (select from metadata.jobs as j where j.kind = 'pull' and j.job_name = 'pull ' || of_engine)
+        and not exists (select from metadata.job_requests as r where r.idempotency_key = of_key)
+    then
+        outcome := 'nothing_to_pull';
+        return;
+    end if;
     select r.outcome, r.job_request_id into outcome, job_request_id
     from metadata.request_job(
         'backfill',
@@ -161,8 +167,9 @@ begin
 end
 $$;
 comment on function metadata.request_backfill(
-    text, date, date, integer, integer, text, text, text, text
-) is 'Asks for weeks of an engine, named by their Mondays, once per key.';
+    text, date, date, integer, integer, text, text, text, text, boolean
+) is
+'Asks for weeks of an engine, named by their Mondays, once per key; with only_known if the runner knows its address.';
 
 -- Each of the three says ok, unknown, or the status that stands against it.
 create function metadata.pause_backfill(of_backfill_id bigint, out outcome text, out job_request_id bigint)
@@ -281,9 +288,9 @@ begin
     grant create on schema metadata to oversight_owner;
     foreach item in array array[
         'request_job(text, jsonb, text, text, text, text)',
-        'request_pulls(text[], boolean, text, text, text)',
+        'request_pulls(text[], text, text, text)',
         'make_backfill(bigint, text, date, date, integer, integer)',
-        'request_backfill(text, date, date, integer, integer, text, text, text, text)',
+        'request_backfill(text, date, date, integer, integer, text, text, text, text, boolean)',
         'pause_backfill(bigint)',
         'cancel_backfill(bigint)',
         'resume_backfill(bigint, boolean, text)'

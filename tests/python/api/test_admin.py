@@ -8,7 +8,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from administration import BACKFILLS, PULLS, admin, with_engines
+from administration import BACKFILLS, PULLS, admin, deploy_with_engines, with_engines
 from api_warehouse import ApiWarehouse, served_by
 
 from api.access.sessions import COOKIE
@@ -22,7 +22,7 @@ def warehouse(server18: Cluster, _made: str) -> Iterator[ApiWarehouse]:
     """Shared by callers of different names."""
     name = server18.create_database(template=_made)
     found = ApiWarehouse(settings=served_by(server18, server18.settings_for(name)))
-    found.deploy(with_engines())
+    deploy_with_engines(found)
     yield found
     server18.drop_database(name)
 
@@ -129,22 +129,45 @@ class TestPulls:
         assert [item["engine"] for item in body["engines"]] == ["oversight"]
         assert (body["status"], body["requested_by"]) == ("pending", "pulls")
         assert caller.get(answer.headers["Location"]).json == body
-        nothing = caller.post(PULLS, key="k2")
-        assert (nothing.status_code, "nothing-to-pull" in nothing.text) == (409, True)
         warehouse.run(
             "insert into metadata.jobs (job_name, kind, cadence)"
-            " values ('pull oversight', 'pull', '* * * * *'), ('pull else', 'pull', '* * * * *')"
+            " values ('pull else', 'pull', '* * * * *')"
         )
         everything = caller.post(PULLS, key="k2")
         assert everything.status_code == 202, everything.text
         found: Any = everything.json
         assert [item["engine"] for item in found["engines"]] == ["oversight"]
-        warehouse.run("delete from metadata.jobs")
-        again = caller.post(PULLS, {}, key="k2")
-        assert (again.status_code, again.json) == (202, found)
+
+    def test_what_no_runner_knows_the_address_of_is_not_asked_for(
+        self, warehouse: ApiWarehouse
+    ) -> None:
+        caller = admin(warehouse, "asks-in-vain")
+        pull, weeks = {"engine": "oversight"}, caller.post(BACKFILLS, WEEKS, "known").json
+        known = caller.post(PULLS, pull, "known-too").json
+        jobs = "select count(*) from metadata.job_requests"
+        before = warehouse.run(jobs)
+        gone = warehouse.run("delete from metadata.jobs where kind = 'pull' returning job_name")
+        try:
+            for place, body in ((PULLS, None), (PULLS, pull), (BACKFILLS, WEEKS)):
+                nothing = caller.post(place, body, key=f"k-{place}-{body is None}")
+                assert (nothing.status_code, "nothing-to-pull" in nothing.text) == (409, True)
+            assert warehouse.run(jobs) == before
+            assert caller.post(BACKFILLS, WEEKS, "known").json == weeks
+            assert caller.post(PULLS, pull, "known-too").json == known
+        finally:
+            for (name,) in gone:
+                warehouse.run(
+                    "insert into metadata.jobs (job_name, kind, cadence)"
+                    " values (%s, 'pull', '* * * * *')",
+                    name,
+                )
 
     def test_several_engines_are_one_pull(self, warehouse: ApiWarehouse) -> None:
-        warehouse.run("select metadata.request_pulls('{b,a,c}', false, 'several', 'f', 'somebody')")
+        warehouse.run(
+            "insert into metadata.jobs (job_name, kind, cadence)"
+            " select 'pull ' || e, 'pull', '* * * * *' from unnest('{a,b,c}'::text[]) as e"
+        )
+        warehouse.run("select metadata.request_pulls('{b,a,c}', 'several', 'f', 'somebody')")
         ((number,),) = warehouse.run(
             "select request_id from metadata.job_requests where idempotency_key = 'several'"
         )

@@ -57,6 +57,7 @@ def has_ended(said: Any) -> bool:
 
 def test_a_pull_is_done_once(caller: Admin, built: ComparedWarehouse) -> None:
     with HandDaemon(built) as daemon:
+        daemon.tick()
         place = caller.post(PULLS, {"engine": "oversight"}, "one").headers["Location"]
         done = follow(daemon, caller, place, has_ended)
         assert (done["status"], done["engines"][0]["run_status"]) == ("done", "success")
@@ -76,6 +77,7 @@ def test_a_backfill_is_paused_resumed_done_and_another_cancelled(
     caller: Admin, built: ComparedWarehouse
 ) -> None:
     with HandDaemon(built) as daemon:
+        daemon.tick()
         place = caller.post(BACKFILLS, WEEKS, "weeks").headers["Location"]
         follow(daemon, caller, place, lambda said: said["weeks_done"] > 0)
         assert caller.post(f"{place}/pause").status_code == 200

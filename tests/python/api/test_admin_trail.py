@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from administration import BACKFILLS, PULLS, Admin, admin, with_engines
+from administration import BACKFILLS, PULLS, Admin, admin, deploy_with_engines
 from api_traffic import tell
 from api_warehouse import ApiWarehouse, Client
 from tokens import AUDIENCE, ISSUER, SECRET, token
@@ -26,7 +26,7 @@ WEEK = {"engine": "oversight", "from": "2026-W02", "to": "2026-W02"}
 
 @pytest.fixture
 def warehouse(own: ApiWarehouse) -> ApiWarehouse:
-    own.deploy(with_engines())
+    deploy_with_engines(own)
     return own
 
 

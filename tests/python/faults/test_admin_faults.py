@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from administration import BACKFILLS, Admin, with_engines
+from administration import BACKFILLS, Admin, deploy_with_engines
 from api_warehouse import ApiWarehouse, make_warehouse
 from daemons import wait_until
 from server_process import ServerProcess
@@ -46,7 +46,7 @@ def cluster() -> Iterator[Cluster]:
 @pytest.fixture(scope="module")
 def warehouse(cluster: Cluster) -> ApiWarehouse:
     made = make_warehouse(cluster, cluster.migrated_database())
-    made.deploy(with_engines())
+    deploy_with_engines(made)
     return made
 
 

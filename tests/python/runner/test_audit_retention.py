@@ -99,7 +99,7 @@ def test_only_the_administrator_of_the_api_adds_to_it_and_does_no_more(
 def test_the_api_itself_may_not_ask_for_anything(warehouse: Settings) -> None:
     for statement in (
         "select metadata.pause_backfill(1)",
-        "select metadata.request_pulls('{a}', false, 'k', 'f', 'me')",
+        "select metadata.request_pulls('{a}', 'k', 'f', 'me')",
         "select * from metadata.backfills",
     ):
         with pytest.raises(psycopg2.errors.InsufficientPrivilege):
