@@ -12,7 +12,7 @@ from api.access.auth import Principal, may
 from api.access.scope import condition, is_one_of, reading_as, where
 from api.reporting import freshness
 from api.reporting.deployed import Served, ServedMart
-from api.reporting.metadata import view
+from api.reporting.metadata import of_marts, view
 
 RUNS = 20
 FAILING_KEYS = 25
@@ -161,7 +161,7 @@ def message(served: Served, principal: Principal, *, timeout_ms: int) -> Composa
             started_at=freshness.instant(SQL("l.started_at")),
             rows_affected=SQL("l.rows_affected") if sees_all else SQL("null::bigint"),
             error_message=SQL("l.error_message") if sees_errors else SQL("null::text"),
-            where=where([None if sees_all else _of_marts(names)]),
+            where=where([None if sees_all else of_marts(names)]),
             limit=Literal(RUNS),
         ),
         backfills=_BACKFILLS,
@@ -195,13 +195,6 @@ def parse(text: str) -> dict[str, Any]:
     """The answer of `message`, its numbers with all their digits."""
     content: dict[str, Any] = json.loads(text, parse_float=Decimal)
     return content
-
-
-def _of_marts(names: list[str]) -> Composable:
-    """Runs of other jobs are named after engines, which may be another organization's."""
-    return SQL("({} or l.models && {}::text[])").format(
-        is_one_of(SQL("l.job_name"), names), Literal(names)
-    )
 
 
 def _organization(principal: Principal, alias: str) -> Composable | None:

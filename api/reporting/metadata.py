@@ -6,7 +6,7 @@ from flask import Blueprint, Response, g, request
 from psycopg2.sql import SQL, Composable, Literal
 
 from api.access.auth import Principal, may
-from api.access.scope import reading_as
+from api.access.scope import is_one_of, reading_as, where
 from api.reporting import formats, freshness
 from api.reporting.deployed import Served, ServedMart
 from api.reporting.parameters import NO_PARAMETERS, load
@@ -24,12 +24,14 @@ select json_build_object(
         select
             l.run_id, l.job_name, {scheduled_for} as scheduled_for, {started_at} as started_at,
             {finished_at} as finished_at, l.status, {rows_affected} as rows_affected,
-            {error_message} as error_message, l.models
-        from metadata.refresh_log as l order by l.started_at desc, l.run_id desc limit {limit}
+            {error_message} as error_message, {models} as models
+        from metadata.refresh_log as l {where}
+        order by l.started_at desc, l.run_id desc limit {limit}
     ) as r),
     'runs_limit', {limit}
 )::text
 """)
+_ONLY = SQL("array(select m from unnest(l.models) as m where m = any({names}::text[]))")
 _VIEW = SQL("""(
     select json_build_object('view', {name}, 'path', {path}, {block})
     from (
@@ -54,9 +56,10 @@ def refresh() -> Response:
 
 
 def _message(served: Served, principal: Principal, *, timeout_ms: int) -> Composable:
-    """Counts and messages of runs speak of all organizations, so only who sees all sees them."""
+    """Counts, messages and other jobs speak of all organizations: only who sees all sees them."""
     sees_counts = principal.sees_all("organization")
     sees_errors = sees_counts and may(principal, "operate")
+    readable = [item.mart.name for item in served.marts.values() if _may_read(principal, item)]
     read = _READ.format(
         views=_views(served, principal),
         scheduled_for=freshness.instant(SQL("l.scheduled_for")),
@@ -64,17 +67,26 @@ def _message(served: Served, principal: Principal, *, timeout_ms: int) -> Compos
         finished_at=freshness.instant(SQL("l.finished_at")),
         rows_affected=SQL("l.rows_affected") if sees_counts else SQL("null::bigint"),
         error_message=SQL("l.error_message") if sees_errors else SQL("null::text"),
+        models=SQL("l.models") if sees_counts else _ONLY.format(names=Literal(readable)),
+        where=where([None if sees_counts else of_marts(readable)]),
         limit=Literal(LATEST_RUNS),
     )
     return SQL("").join([reading_as(principal, timeout_ms=timeout_ms), read])
 
 
+def of_marts(names: list[str]) -> Composable:
+    """Runs of other jobs are named after engines, which may be another organization's."""
+    return SQL("({} or l.models && {}::text[])").format(
+        is_one_of(SQL("l.job_name"), names), Literal(names)
+    )
+
+
+def _may_read(principal: Principal, item: ServedMart) -> bool:
+    return principal.role in item.mart.readers
+
+
 def _views(served: Served, principal: Principal) -> Composable:
-    views = [
-        view(item, principal)
-        for item in served.marts.values()
-        if principal.role in item.mart.readers
-    ]
+    views = [view(item, principal) for item in served.marts.values() if _may_read(principal, item)]
     return SQL("json_build_array({})").format(SQL(", ").join(views))
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from api_warehouse import PARTNERS, ApiWarehouse, make_warehouse, served_by
+from api_warehouse import PARTNERS, ApiWarehouse, json_of, make_warehouse, served_by
 
 from api.app import create_app
 from clusters import Cluster
@@ -64,6 +64,11 @@ from unnest('{{daily_metrics,weekly_partner_performance,operations}}'::text[]) a
 insert into metadata.held_keys (model, organization_id, key, held_since)
 select 'daily_metrics', 'beta', jsonb_build_array(number), '2026-11-01'
 from generate_series(1, 2000) as number;
+insert into metadata.refresh_log
+(job_name, started_at, finished_at, status, models)
+values
+('backfill only_of_beta', '2026-11-18', '2026-11-19', 'failed', '{{}}'),
+('pull only_of_beta', '2026-11-19', null, 'running', '{{}}');
 """
 
 
@@ -178,6 +183,22 @@ def test_the_two_worlds_do_differ_for_who_sees_both(worlds: Worlds) -> None:
                          for world in (worlds.without, worlds.within))  # fmt: skip
         assert first[0] == second[0] == 200
         assert first[2] != second[2], path
+
+
+def test_runs_and_models_that_the_role_may_not_read_are_not_shown(own: ApiWarehouse) -> None:
+    own.run(
+        "insert into metadata.refresh_log (job_name, started_at, status, models) values"
+        " ('operations', '2026-11-19 12:00+00', 'running', '{operations}'),"
+        " ('daily_metrics', '2026-11-19 13:00+00', 'running', '{daily_metrics,operations}')"
+    )
+    shown = {}
+    for role in ("reader", "operator"):
+        client = own.client(own.key(role, role=role, organization=["alpha"]))
+        runs = json_of(client.get("metadata/refresh"))["runs"]
+        shown[role] = [(run["job_name"], *run["models"]) for run in runs]
+    newest = [("daily_metrics", "daily_metrics", "operations"), ("operations", "operations")]
+    assert shown["operator"][:2] == newest
+    assert shown["reader"] == [("daily_metrics", "daily_metrics"), *shown["operator"][2:]]
 
 
 def test_an_answer_costs_the_same_rows_and_blocks(worlds: Worlds) -> None:
