@@ -504,6 +504,14 @@ def test_an_empty_yaml_file_declares_nothing(project: Path, catalogue: Catalogue
     assert read_catalogue(project) == catalogue
 
 
+def test_a_yaml_file_among_the_python_tests_declares_nothing(
+    project: Path, catalogue: Catalogue
+) -> None:
+    (project / "tests/python").mkdir()
+    (project / "tests/python/rules.yml").write_text("extends: spectral:oas\n")
+    assert read_catalogue(project) == catalogue
+
+
 def test_tables_say_how_they_are_landed(catalogue: Catalogue) -> None:
     report = catalogue.source("reddit_ads", "account_report")
     assert report.relation == "reddit_ads__account_report"
