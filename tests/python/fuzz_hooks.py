@@ -6,15 +6,19 @@ that are meant to be valid are made to agree with themselves here; all others ar
 
 from __future__ import annotations
 
+import random
 import uuid
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta, timezone
 from typing import Any
 
 import schemathesis
 from schemathesis.generation import GenerationMode
 
 _LONGEST_DAYS = 92
+_MOST_WEEKS = 52
+_PAST_DAYS = 3000
 _ENGINE = "oversight"
+"""The only one of the project's engines that can be asked."""
 
 
 @schemathesis.hook
@@ -36,7 +40,19 @@ def before_call(_context: Any, case: Any, _kwargs: dict[str, Any]) -> None:
     if isinstance(case.body, dict) and "engine" in case.body:
         case.body["engine"] = _ENGINE
         if "from" in case.body:
-            case.body |= {"from": "2026-01-05", "to": "2026-W03"}
+            case.body |= weeks_to_ask(repr(case.body), datetime.now(timezone.utc).date())
+
+
+def weeks_to_ask(drawn: str, today: date) -> dict[str, str]:
+    """A range that a backfill may have, another one for each drawn text, as days or ISO weeks."""
+    source = random.Random(drawn)
+    last = today - timedelta(days=source.randrange(_PAST_DAYS))
+    # Between Mondays so far apart lie as many weeks as a backfill may have, both included.
+    first = last - timedelta(days=source.randrange(7 * (_MOST_WEEKS - 1) + 1))
+    return {
+        name: day.isoformat() if source.random() < 0.5 else day.strftime("%G-W%V")
+        for name, day in (("from", first), ("to", last))
+    }
 
 
 def _existing(week: str) -> str:
