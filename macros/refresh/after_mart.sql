@@ -9,13 +9,15 @@
     {% if not is_partial %}{{ restore_closed_rows() }}{% endif %}
     {% if parity_metrics(model) %}{{ check_parity(is_partial) }}{% endif %}
     {{ record_taken_changes() }}
-    {{ record_batches() }}
     delete from metadata.mart_sources where model = '{{ own }}';
     {% for table in lineage(model)["sources"] %}
         insert into metadata.mart_sources (model, engine, source_table)
         values ('{{ own }}', '{{ table.source_name }}', '{{ table.name }}')
         on conflict do nothing;
     {% endfor %}
+    {# a mart's first build finds no list of what waits: written before it is taken, the trigger notes how long it did #}
+    {% if not is_incremental() %}{{ record_waiting() }}{% endif %}
+    {{ record_batches() }}
     {{ record_waiting() }}
     {{ record_versions(is_partial) }}
     {% set written %}

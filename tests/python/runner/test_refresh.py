@@ -76,6 +76,27 @@ def test_the_first_refresh_makes_everything_and_counts_rows(deployed: Settings) 
     assert run["error_message"] is None
 
 
+def test_the_first_build_notes_how_long_its_data_waited_and_a_rebuild_nothing(
+    deployed: Settings,
+) -> None:
+    noted = (
+        "select model, organization_id, sum(batches)::int, max(longest_seconds)"
+        " from metadata.mart_waits group by 1, 2 order by 1, 2"
+    )
+    refresh(deployed)
+    found = rows(deployed, noted)
+    assert {row[0] for row in found} >= {"daily_metrics", "weekly_partner_performance"}
+    batches = rows(
+        deployed,
+        "select organization_id, count(distinct batch_id)::int"
+        " from metadata.batch_tables group by 1 order by 1",
+    )
+    assert [(row[1], row[2]) for row in found if row[0] == "daily_metrics"] == batches
+    assert all(isinstance(row[3], float) and 0 < row[3] < 3600 for row in found)
+    refresh(deployed, full=True)
+    assert rows(deployed, noted) == found, "what it held before did not wait"
+
+
 def test_a_refresh_with_nothing_landed_since_writes_nothing(deployed: Settings) -> None:
     refresh(deployed)
     before = rows(deployed, "select xmin::text, * from reporting.daily_metrics order by 2, 3, 4")
