@@ -4,7 +4,9 @@ Each child has its own session, so that Ctrl-C reaches only `up`, which then end
 other; and it is told to end when `up` dies without having been able to (Linux only).
 """
 
+import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +20,8 @@ from runner.processes import end_with_parent
 from warehouse.errors import OversightError
 
 SETTLED_SECONDS = 60.0
+MOST_LOG_BYTES = 64 << 20
+LOOKS_PER_CUT = 120
 _TAIL_LINES = 15
 
 
@@ -61,6 +65,15 @@ class Child:
                 f"the end of {self.log}:\n{self.tail()}"
             )
 
+    def cut_log(self) -> None:
+        """Keep a log that has grown large as <log>.1, in the place of the last, and begin anew.
+
+        The process goes on writing, at the end: a line of the moment between may be lost.
+        """
+        if self.log.stat().st_size > MOST_LOG_BYTES:
+            shutil.copyfile(self.log, self.log.with_name(f"{self.log.name}.1"))
+            os.truncate(self.log, 0)
+
     def tail(self) -> str:
         """The last lines of its log."""
         lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -82,12 +95,17 @@ class Child:
 def keep_running(
     children: Sequence[Child], say: Callable[[str], None], *, seconds: float = 0.5
 ) -> None:
-    """Never return: start again what ended by itself, with a word.
+    """Never return: start again what ended by itself, with a word; now and then cut the logs.
 
     One that ended within SETTLED_SECONDS would only do so again: then its ChildError is raised.
     """
+    looks = 0
     while True:
         for child in children:
+            if looks % LOOKS_PER_CUT == 0:
+                # a full disk must not end what still answers
+                with contextlib.suppress(OSError):
+                    child.cut_log()
             try:
                 child.check()
             except ChildError as error:
@@ -95,6 +113,7 @@ def keep_running(
                     raise
                 say(f"\n{error}\nstarting the {child.name} again")
                 child.start_again()
+        looks += 1
         time.sleep(seconds)
 
 

@@ -252,6 +252,26 @@ class TestChild:
         assert len(said) == 1
         assert "starting the brief again" in said[0]
 
+    def test_a_log_that_grew_large_is_cut_while_its_process_writes_on(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+        monkeypatch.setattr("runner.up.children.MOST_LOG_BYTES", 10_000)
+        (tmp_path / "wordy.py").write_text(
+            "import time\nfor n in range(100):\n"
+            "    print(f'{n:0100}', flush=True)\n    time.sleep(0.005)\n"
+            "print('after', flush=True)\ntime.sleep(0.5)\nprint('last', flush=True)\n"
+        )
+        child = Child.start("wordy", ["wordy"], log_dir=tmp_path)
+        while "after" not in child.tail():
+            child.check()
+            time.sleep(0.02)
+        with pytest.raises(ChildError, match="exit status 0"):
+            keep_running([child], print, seconds=0.05)
+        assert child.log.read_bytes() == b"last\n"
+        kept = (tmp_path / "wordy.log.1").read_text().splitlines()
+        assert (len(kept), kept[-1]) == (101, "after")
+
     def test_one_that_fails_shows_the_end_of_its_log(self, tmp_path: Path) -> None:
         child = Child.start("missing", ["no_such_module"], log_dir=tmp_path)
         child.process.wait(30)
