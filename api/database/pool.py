@@ -96,7 +96,7 @@ class Pool:
             try:
                 return work(lambda message: self._rows(driver, message, comment))
             finally:
-                if not driver.closed:
+                if not (driver.closed or driver.isexecuting()):
                     self._rows(driver, "rollback", "")
 
         return self._twice(attempt)
@@ -168,6 +168,8 @@ class Pool:
                 raise _GoneError from error
             raise
         finally:
+            if not driver.closed and driver.isexecuting():
+                fairy.invalidate()  # By a defect: nobody waited for the answer.
             fairy.close()
             self._moved_at = time.monotonic()
             self._metrics.pool_in_use.dec()

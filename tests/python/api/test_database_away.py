@@ -14,6 +14,7 @@ from api_warehouse import ApiWarehouse, Client, json_of
 from known_answers import CHANGED, TOLD, answers_of, is_known, until
 from wire_proxy import WireProxy
 
+from api.database import waiting
 from api.database.pool import STALLED_SECONDS
 from api.state import Limits, state_of
 from clusters import make_folder
@@ -125,6 +126,25 @@ def test_a_server_that_stands_still_holds_nobody_beyond_the_deadline(own: ApiWar
     assert answer.status_code == 503
     assert json.loads(answer.text)["type"].endswith(":database-unavailable"), "not its own timeout"
     until(lambda: client.get("daily-metrics").status_code == 200)
+
+
+def test_a_defect_while_a_query_is_under_way_spoils_no_connection(
+    own: ApiWarehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = own.client(own.key("defect", organization=["alpha"]), Limits(pool_size=1))
+    client.get("marts")
+    finish = waiting.finish
+
+    def fail(connection: Any, *arguments: Any) -> None:
+        if not connection.isexecuting():
+            return finish(connection, *arguments)
+        monkeypatch.undo()
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(waiting, "finish", fail)
+    assert client.get("daily-metrics").status_code == 500
+    assert waiting.finish is finish, "the fault landed"
+    assert client.get("weekly-partner-performance").status_code == 200
 
 
 def test_where_no_connection_comes_back_others_are_refused_at_once(own: ApiWarehouse) -> None:
