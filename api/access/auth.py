@@ -99,7 +99,8 @@ class Authenticator:
 
     `roles` gives what the deployed catalogue declares. While the database is away a caller that it
     knew before is known for `away_seconds`: nothing can be revoked there either. So it is while
-    all connections are busy, but only as long as `hears`: a revocation would be told.
+    all connections are busy or the look-up takes too long, but only as long as `hears`: a
+    revocation would be told.
     """
 
     def __init__(
@@ -187,7 +188,9 @@ class Authenticator:
                 principal, generation, now + self._remember_seconds, now + self._away_seconds
             )
         except ProblemError as problem:
-            is_away = problem.status == 503 and (problem.code != "busy" or self._hears())
+            is_away = problem.code == "database-unavailable" or (
+                problem.code in ("busy", "timeout") and self._hears()
+            )
             if not is_away or remembered is None or now >= remembered.away_until:
                 raise
             found = replace(remembered, until=now + 1)

@@ -123,6 +123,18 @@ def test_a_pool_that_is_busy_lets_callers_stay_only_where_a_revocation_would_be_
     assert status(authenticator) == 200
 
 
+@pytest.mark.parametrize("code", ["timeout", "nothing-deployed"])
+def test_a_database_that_answers_something_else_is_not_away(
+    authenticator: Authenticator, database: Database, clock: Clock, code: str
+) -> None:
+    assert status(authenticator) == 200
+    clock.now = 1005.0
+    database.problem = unavailable(code, "no", retry_after_seconds=1)
+    assert status(authenticator) == 503
+    database.is_heard = True
+    assert status(authenticator) == (200 if code == "timeout" else 503)
+
+
 def test_a_look_up_that_was_under_way_when_it_was_told_does_not_count(
     authenticator: Authenticator, database: Database
 ) -> None:
