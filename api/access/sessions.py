@@ -90,21 +90,23 @@ class Sessions:
             return None
         if self._jwks is not None and self._jwks.has_changed():
             with self._lock:
-                self._remembered.clear()
+                # Not cleared: what is being read with the keys before goes to the one before.
+                self._remembered = OrderedDict()
+        remembered = self._remembered
         digest = hashlib.sha256(token.encode("ascii")).digest()
-        session = self._remembered.get(digest)
+        session = remembered.get(digest)
         if session is None:
             session = self._read(token, digest.hex())
             if session is None:
                 return None
             with self._lock:
-                self._remembered[digest] = session
-                while len(self._remembered) > REMEMBERED_SESSIONS:
-                    self._remembered.popitem(last=False)
+                remembered[digest] = session
+                while len(remembered) > REMEMBERED_SESSIONS:
+                    remembered.popitem(last=False)
         if session.expires_at > time.time():
             return session
         with self._lock:
-            self._remembered.pop(digest, None)
+            remembered.pop(digest, None)
         return None
 
     def _read(self, token: str, digest: str) -> Session | None:
@@ -113,6 +115,7 @@ class Sessions:
             if claims is None or claims["exp"] - claims["iat"] > SESSION_MOST_HOURS * 3600:
                 return None
             expires_at = float(claims["exp"]) + SKEW_SECONDS
+            pseudonym = self._pseudonym(claims["sub"])
         except _UNREADABLE:
             return None
         subject, jti, role = claims["sub"], claims["jti"], claims.get("role")
@@ -122,7 +125,7 @@ class Sessions:
             return None
         return Session(
             digest=digest,
-            id=self._pseudonym(subject),
+            id=pseudonym,
             subject=subject,
             jti=jti,
             role=role,

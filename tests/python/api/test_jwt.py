@@ -21,6 +21,7 @@ from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 from tokens import AUDIENCE, ISSUER, SECRET, claims, token
 
 from api.access import jwks
+from api.access.sessions import Session, Sessions
 from api.app import create_app
 from api.problems import ApiError
 from api.state import EXTENSION, Limits, State
@@ -87,8 +88,9 @@ def test_a_scope_that_is_missing_or_malformed_gives_nothing(client: Client, scop
     "change",
     [
         {"iss": "https://other.example"}, {"iss": None}, {"aud": "other"}, {"aud": None},
-        {"aud": []}, {"sub": None}, {"sub": ""}, {"sub": 7}, {"sub": "x" * 256}, {"jti": None},
-        {"jti": ""}, {"jti": 7}, {"jti": "a b"}, {"role": None}, {"role": 7}, {"role": []},
+        {"aud": []}, {"sub": None}, {"sub": ""}, {"sub": 7}, {"sub": "x" * 256},
+        {"sub": "a\ud800b"}, {"jti": None}, {"jti": ""}, {"jti": 7}, {"jti": "a b"},
+        {"role": None}, {"role": 7}, {"role": []},
         {"iat": None}, {"exp": None}, {"exp": "soon"}, {"exp": "9999999999"}, {"exp": float("nan")},
         {"exp": float("inf")}, {"exp": -1}, {"exp": int(time.time()) - 31},
         {"exp": int(time.time()) + 86_400 + 60}, {"iat": int(time.time()) + 60},
@@ -202,6 +204,29 @@ def test_a_changed_file_of_keys_is_read_again_and_a_spoilt_one_is_not(
     assert (status(client, one), status(client, two)) == (200, 200)
     write_jwks(file, two=RSA_KEY)
     assert (status(client, one), status(client, two)) == (401, 200)
+
+
+def test_a_token_read_while_its_key_was_taken_away_is_not_remembered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jwks, "_LOOK_SECONDS", 0.0)
+    file = tmp_path / "jwks.json"
+    write_jwks(file, one=EC_KEY)
+    settings = SessionSettings(issuer=ISSUER, audience=AUDIENCE, jwks=file)
+    sessions = Sessions(settings, pseudonyms_key="x")
+    one = jwt.encode(claims(), EC_KEY, "ES256", {"kid": "one"})
+    read = sessions._read
+
+    def overtaken(text: str, digest: str) -> Session | None:
+        session = read(text, digest)
+        monkeypatch.setattr(sessions, "_read", read)
+        write_jwks(file, two=RSA_KEY)
+        assert sessions.verify(jwt.encode(claims(), RSA_KEY, "RS256", {"kid": "two"}))
+        return session
+
+    monkeypatch.setattr(sessions, "_read", overtaken)
+    assert sessions.verify(one), "its key was there when it was read"
+    assert sessions.verify(one) is None
 
 
 @pytest.mark.parametrize(
