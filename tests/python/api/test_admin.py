@@ -213,6 +213,8 @@ class TestWhoMay:
         caller.client.flask.set_cookie(COOKIE, cookie)
         reports = "/api/reporting/v1/marts"
         assert caller.client.flask.get(reports).status_code == 200, "the cookie works"
+        empty = caller.client.flask.get(BACKFILLS, headers={"Authorization": ""})
+        assert empty.status_code == 401
         assert caller.client.flask.get(BACKFILLS).status_code == 401
         assert caller.client.flask.post(BACKFILLS, json=WEEKS).status_code == 401
 
