@@ -203,7 +203,7 @@ def resume_backfill(backfill_id: int) -> Response:
 
 @blueprint.post(f"{_ONE_BACKFILL}/cancel")
 def cancel_backfill(backfill_id: int) -> Response:
-    """End it for good."""
+    """End it for good; one that failed is closed so."""
     read_body(NOTHING)
     return _change(backfill_id, SQL("cancel_backfill({id})"))
 

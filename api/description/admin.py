@@ -176,7 +176,7 @@ OPERATIONS = (
     _change(
         "cancel",
         "Cancel a backfill",
-        "It ends for good; the weeks that landed stay.",
+        "It ends for good; the weeks that landed stay. One that failed is closed: its alert ends.",
         _NO_BODY,
     ),
 )

@@ -70,6 +70,10 @@ EXPORT_HEADERS: dict[str, Described] = {
         {"type": "string"}, "The token of the next page, if there is one."
     ),
 }
+_GRAIN_TEXT = (
+    "Rows are of the organizations that the key sees: a key of one organization has one row per"
+    " grain, a key of several has one for each organization."
+)
 _WINDOW_EXAMPLE = {"from": "2026-11-02", "to": "2026-11-08"}
 
 
@@ -82,7 +86,7 @@ def operation(served: ServedMart, parameters: list[dict[str, Any]]) -> Operation
         path=f"{PREFIX}/{mart.path}",
         operation_id=listing.operation_id(served),
         summary=f"Read {title}",
-        description=f"{mart.description} {_FORMATS_TEXT}",
+        description=f"{mart.description} {_GRAIN_TEXT} {_FORMATS_TEXT}",
         tag="marts",
         parameters=[_with_example(served, item) for item in parameters],
         refusals=REFUSALS,
@@ -139,7 +143,8 @@ def schemas(served: ServedMart) -> dict[str, dict[str, Any]]:
     row = closed(
         {column.name: column_schema(column) for column in columns},
         optional=tuple(column.name for column in columns),
-        description=f"{mart.description} All members are there, unless `fields` names some.",
+        description=f"{mart.description} {_GRAIN_TEXT} All members are there, unless `fields` names"
+        " some.",
     )
     page = closed(
         {

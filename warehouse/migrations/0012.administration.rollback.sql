@@ -24,6 +24,9 @@ begin
     end if;
 end
 $$;
+drop view metadata.alert_conditions;
+alter view metadata.alert_findings rename to alert_conditions;
+comment on view metadata.alert_conditions is 'What holds now and should be told. One row per key of an alert.';
 drop function metadata.resume_backfill(bigint, boolean, text);
 drop function metadata.cancel_backfill(bigint);
 drop function metadata.pause_backfill(bigint);
@@ -33,6 +36,18 @@ drop function metadata.request_pulls(text[], text, text, text);
 drop function metadata.request_job(text, jsonb, text, text, text, text);
 alter table metadata.job_requests drop column lead_request_id, drop column fingerprint;
 drop table metadata.audit_log;
+create or replace function metadata.refuse_change() returns trigger
+language plpgsql
+as $$
+begin
+    if tg_op = 'DELETE' and current_user = 'oversight_retention' then
+        return null;
+    end if;
+    raise exception '%.% is append-only: % is refused', tg_table_schema, tg_table_name, tg_op
+        using errcode = 'insufficient_privilege',
+        hint = 'Land a corrected or withdrawn version of a record instead; old rows go by `oversight retire`.';
+end
+$$;
 do $$
 declare
     item text;

@@ -33,6 +33,22 @@ comment on column metadata.audit_log.outcome is 'What was done, or the code of t
 comment on column metadata.audit_log.job_request_id is 'The row of metadata.job_requests that it made or changed; NULL when there is none.';
 create index audit_log_called_at on metadata.audit_log (called_at);
 
+-- Only of raw tables can a newer version land.
+create or replace function metadata.refuse_change() returns trigger
+language plpgsql
+as $$
+begin
+    if tg_op = 'DELETE' and current_user = 'oversight_retention' then
+        return null;
+    end if;
+    raise exception '%.% is append-only: % is refused', tg_table_schema, tg_table_name, tg_op
+        using errcode = 'insufficient_privilege',
+        hint = case
+            when tg_table_schema = 'staging' then 'Land a corrected or withdrawn version of a record instead; old'
+            else 'Old'
+        end || ' rows go by `oversight retire`.';
+end
+$$;
 create trigger is_append_only before update or delete or truncate on metadata.audit_log
 for each statement execute function metadata.refuse_change();
 
@@ -197,7 +213,7 @@ begin
     if not found then
         outcome := 'unknown';
         return;
-    elsif outcome in ('done', 'failed') then
+    elsif outcome = 'done' then
         return;
     elsif outcome <> 'cancelled' then
         update metadata.backfills as b set status = 'cancelled', finished_at = clock_timestamp()
@@ -214,7 +230,19 @@ begin
 end
 $$;
 comment on function metadata.cancel_backfill(bigint) is
-'It ends for good; the week under way is broken off where that can be done.';
+'It ends for good; the week under way is broken off where that can be done. One that failed is closed, and its alert ends.';
+
+alter view metadata.alert_conditions rename to alert_findings;
+comment on view metadata.alert_findings is
+'What is found to be wrong, failed backfills that somebody has closed too. One row per key of an alert.';
+create view metadata.alert_conditions with (security_invoker = true) as
+select f.*
+from metadata.alert_findings as f
+where not exists (
+    select from metadata.backfills as b where b.status = 'cancelled' and f.key = 'run:backfill ' || b.backfill_id
+);
+comment on view metadata.alert_conditions is 'What holds now and should be told. One row per key of an alert.';
+grant select on metadata.alert_conditions to oversight_owner;
 
 create function metadata.resume_backfill(
     of_backfill_id bigint, only_failed boolean, of_status text, out outcome text, out job_request_id bigint

@@ -45,6 +45,7 @@ def test_the_tools_are_those_that_agents_were_promised() -> None:
         for name, argument in tool.input_schema["properties"].items():
             assert argument.get("description"), f"{tool.name}.{name}"
     assert "Columns: " in (tools["get_daily_metrics"].description or "")
+    assert "one row per grain" in (tools["get_daily_metrics"].description or "")
 
 
 def test_only_reads_of_marts_become_tools() -> None:

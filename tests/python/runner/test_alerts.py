@@ -119,6 +119,25 @@ class TestConditions:
         watched.run(asked, "23 hours")
         assert watched.run(CONDITIONS) == [("run:backfill 7", "critical")]
 
+    def test_a_failed_backfill_is_told_until_it_is_cancelled(self, watched: ApiWarehouse) -> None:
+        asked = "'oversight', '2026-01-05', '2026-01-05', 52, 1, %s, 'f', 'me', 'pending', false"
+        for name in ("one", "other"):
+            watched.run(f"select metadata.request_backfill({asked})", name)
+        watched.run(
+            "update metadata.backfills set status = 'failed', finished_at = now();"
+            " insert into metadata.refresh_log (job_name, epoch, finished_at, status)"
+            " select 'backfill ' || backfill_id, 3, now(), 'failed' from metadata.backfills"
+        )
+        ((first, second),) = watched.run(
+            "select min(backfill_id), max(backfill_id) from metadata.backfills"
+        )
+        assert len(watched.run(CONDITIONS)) == 2
+        ((outcome,),) = watched.run("select outcome from metadata.cancel_backfill(%s)", first)
+        assert outcome == "ok"
+        assert watched.run(CONDITIONS) == [(f"run:backfill {second}", "critical")]
+        status = "select status from metadata.backfills order by backfill_id"
+        assert watched.run(status) == [("cancelled",), ("failed",)]
+
     @pytest.mark.parametrize(
         ("waits", "expected"),
         [(700, None), (740, "warning"), (930, "warning"), (970, "critical")],

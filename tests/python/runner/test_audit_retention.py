@@ -79,6 +79,18 @@ def test_nobody_changes_it(any_warehouse: Settings) -> None:
     assert execute(any_warehouse, everything) == before
 
 
+def test_the_refusal_of_a_change_speaks_of_newer_versions_for_raw_tables_alone(
+    warehouse: Settings,
+) -> None:
+    for table, hint in (
+        ("metadata.audit_log", "Old rows go by `oversight retire`."),
+        ("staging.rejected_rows", "Land a corrected or withdrawn version of a record instead;"),
+    ):
+        with pytest.raises(psycopg2.errors.InsufficientPrivilege) as refused:
+            execute(warehouse, f"truncate {table}")
+        assert str(refused.value.diag.message_hint).startswith(hint)
+
+
 def test_only_the_administrator_of_the_api_adds_to_it_and_does_no_more(
     warehouse: Settings,
 ) -> None:
