@@ -113,7 +113,10 @@ class Upstream:
 
     def _lost(self, error: Exception, what: str) -> UnreachableError:
         log.warning("api lost", url=self.url, what=what, error=str(error) or type(error).__name__)
-        return UnreachableError(f"the Oversight API {what}; try again in a moment")
+        return UnreachableError(
+            f"the Oversight API {what}; try again in a moment. If it goes on, OVERSIGHT_API_URL of"
+            " this connection is wrong, or the API is not running"
+        )
 
 
 def unreadable() -> UnreachableError:

@@ -201,7 +201,6 @@ Oversight is serving.
   daily         {marts}/daily-metrics
   weekly        {marts}/weekly-partner-performance
   parity        {marts}/metadata/parity
-  description   {base}/docs
   health        {base}/health/ready
   reader key    {key}
                 (also in {settings.home / "reader.key"})

@@ -254,6 +254,7 @@ def test_with_the_api_away_it_says_so_and_goes_on_when_it_is_back(
         result = post(server, "tools/call", headers=headers, name="get_wide_mart").json()["result"]
         assert result["isError"] is True
         assert result["content"][0]["text"].startswith("the Oversight API can't be reached; try")
+        assert "OVERSIGHT_API_URL of this connection" in result["content"][0]["text"]
 
         api = ScriptedApi(port=api_port)
         api.replies[f"{BASE}/wide-mart"] = lambda _: json_reply({"data": [], "next_page": None})
