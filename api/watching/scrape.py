@@ -25,8 +25,9 @@ set local statement_timeout = '5s';
 select coalesce(json_agg(m), '[]')::text from metadata.metrics() as m
 """
 _TEXTS = {
-    "mart_freshness_lag_seconds": "How old the newest data of a mart is.",
+    "mart_waiting_seconds": "How long landed data has waited for a mart; 0 when none waits.",
     "mart_freshness_sla_seconds": "How long data may wait for a mart.",
+    "mart_freshness_lag_seconds": "How old the newest data of a mart is; not what the SLA bounds.",
     "mart_freshness_state": "1 for the state that a mart is in: fresh, late or never.",
     "mart_last_success_timestamp_seconds": "When a mart was last brought up to date.",
     "runner_leader_up": "Whether a runner leads and gave a sign within a minute.",

@@ -9,6 +9,7 @@ as $$
         select
             mart,
             max(lag_seconds) as lag_seconds,
+            greatest(0, extract(epoch from now() - min(waiting_since))) as waiting_seconds,
             max(sla_seconds) as sla_seconds,
             min(extract(epoch from last_refresh_at)) as last_refresh,
             (array_agg(status order by array_position('{late,never,fresh}', status)))[1] as status
@@ -18,6 +19,8 @@ as $$
 
     select 'mart_freshness_lag_seconds', jsonb_build_object('mart', mart), lag_seconds
     from marts where lag_seconds is not null
+    union all
+    select 'mart_waiting_seconds', jsonb_build_object('mart', mart), coalesce(waiting_seconds, 0) from marts
     union all
     select 'mart_freshness_sla_seconds', jsonb_build_object('mart', mart), sla_seconds from marts
     union all

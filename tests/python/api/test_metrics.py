@@ -120,7 +120,9 @@ def test_the_warehouse_is_seen_and_no_organization(operator: Client) -> None:
 def test_a_late_organization_makes_its_mart_late_and_a_leader_is_up(own: ApiWarehouse) -> None:
     client = own.client(own.key("ops", role="operator", organization=["*"]))
     late = 'oversight_mart_freshness_state{mart="daily_metrics",state="late"}'
-    assert scraped(client)[late] == 0
+    waiting = 'oversight_mart_waiting_seconds{mart="daily_metrics"}'
+    before = scraped(client)
+    assert (before[late], before[waiting]) == (0, 0)
     own.run(
         "insert into metadata.held_keys (model, organization_id, held_since, key)"
         " values ('daily_metrics', 'beta', now() - interval '1 day', '{}')"
@@ -128,6 +130,7 @@ def test_a_late_organization_makes_its_mart_late_and_a_leader_is_up(own: ApiWare
     own.run("update metadata.leadership set runner = 'here', heartbeat_at = now()")
     found = scraped(client)
     assert found[late] == 1
+    assert 86_400 <= found[waiting] < 86_700
     assert found["oversight_runner_leader_up"] == 1
 
 
