@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from flask import Blueprint, Response, g, request
 
+from api.access.auth import may
 from api.pages import status, words
 from api.pages.page import page, problem_page
 from api.problems import ProblemError
@@ -14,6 +16,7 @@ from api.state import PREFIX, state
 from api.watching.metrics import Latency
 
 EVERY_SECONDS = 60
+FEWEST_REQUESTS = 20
 blueprint = Blueprint("pages", __name__)
 blueprint.register_error_handler(ProblemError, problem_page)
 for _filter in (
@@ -46,6 +49,7 @@ def show_status() -> Response:
         content=content,
         sentence=sentence(content),
         latency=_latency(served),
+        fewest_requests=FEWEST_REQUESTS,
         charts={
             mart["view"]: lag_charts(mart["view"], sla_seconds=mart["sla_seconds"], content=content)
             for mart in content["marts"]
@@ -94,18 +98,28 @@ def _latency(served: Served) -> list[tuple[str, Latency]]:
     """How long the API's answers took, busiest route first, of marts that the role may read.
 
     How many there were is for those who operate and see all: it speaks of everybody's requests.
+    Routes beside the marts are for those who operate.
     """
     hidden = {
         f"{PREFIX}/{path}"
         for path, item in served.marts.items()
         if g.principal.role not in item.mart.readers
     }
+    operates = may(g.principal, "operate")
     found = [
-        (route, latency)
+        (_as_described(route), latency)
         for route, latency in state().metrics.latency().items()
-        if latency.requests and route.startswith("/api/") and route not in hidden
+        if latency.requests
+        and route.startswith("/api/")
+        and route not in hidden
+        and (operates or route.startswith(f"{PREFIX}/"))
     ]
     return sorted(found, key=lambda item: -item[1].requests)
+
+
+def _as_described(route: str) -> str:
+    """A route of Flask's as the API's description writes it."""
+    return re.sub(r"<(?:[^<>:]*:)?([^<>]*)>", r"{\1}", route)
 
 
 def _failed(content: dict[str, Any]) -> set[str]:

@@ -171,10 +171,18 @@ def test_latency_is_of_the_callers_marts_and_counts_are_for_who_operates(
     for client in (reader, operator):
         client.get("daily-metrics")
         client.get("operations")
+        client.get("/api/admin/etl/pull-reporting/1")
     of_reader, of_operator = (section(shown(who), "latency") for who in (reader, operator))
     assert "/api/reporting/v1/daily-metrics" in of_reader
     assert re.search(r"[0-9.]+ ms", of_reader)
     assert "Requests</th>" not in of_reader
+    assert "/api/admin" not in of_reader
+    assert "/api/admin/etl/pull-reporting/{pull_id}</th>" in of_operator
+    assert of_reader.count('<td class="number">-</td>') == 2 * (of_reader.count("<tr>") - 1)
+    for _ in range(20):
+        client.get("daily-metrics")
+    (row,) = re.findall(r"daily-metrics</th>.*", section(shown(reader), "latency"))
+    assert row.count(" ms</td>") == 3
     assert "operations" not in of_reader
     assert "Requests</th>" in of_operator
     assert "/api/reporting/v1/operations" in of_operator
