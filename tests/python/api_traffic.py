@@ -17,13 +17,14 @@ import psycopg2
 from api_warehouse import BASE, ApiWarehouse
 from server_process import ServerProcess
 
+from api.front.answers import HEARD_SECONDS
 from warehouse import database
 from warehouse.errors import DatabaseUnreachableError
 
 PATH = f"{BASE}/daily-metrics?from=2026-09-01&to=2026-09-03"
 CALM = f"{BASE}/weekly-partner-performance?from=2026-09-01&to=2026-09-14"
-NOTICE_SECONDS = 1.5
-"""What a notification may take here, where eight programs share two cores; as a rule 2 ms."""
+NOTICE_SECONDS = HEARD_SECONDS + 1
+"""Who has heard nothing for so long gives no answer from memory; a notification takes 2 ms."""
 PAUSE_SECONDS = 0.03
 SIGN = {"alpha": 1, "beta": -1}
 
