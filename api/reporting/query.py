@@ -48,6 +48,9 @@ select
     json_build_object({freshness})::text
 from times cross join bounds
 """)
+# EXECUTE takes its snapshot, then waits for a swap of the table under way, and of the new table
+# sees no row: so the wait is before it.
+_HOLD = SQL("lock table {} in access share mode;\n")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +76,12 @@ def message(
     window = _window(request, position)
     after = position.after if position else ()
     return Call(
-        begin=reading_as(principal, scope_names=served.mart.scope, timeout_ms=timeout_ms),
+        begin=SQL("").join(
+            [
+                reading_as(principal, scope_names=served.mart.scope, timeout_ms=timeout_ms),
+                _HOLD.format(Identifier(SCHEMA, served.mart.name)),
+            ]
+        ),
         compose=lambda: _statement(served, request, principal, position),
         known=served.statements,
         shape=(

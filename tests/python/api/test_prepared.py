@@ -1,16 +1,23 @@
 """Statements are prepared once per connection, whatever happens to it, and answer as plain ones."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import combinations
 
 from api_warehouse import DAILY, ApiWarehouse, Client, create_mart, json_of
+from daemons import wait_until
 
 from api.database.pool import Pool
 from api.database.prepared import MOST_STATEMENTS
 from api.state import Limits
+from warehouse import database
 
 ONE_CONNECTION = Limits(pool_size=1, remember_keys_seconds=60, remember_catalogue_seconds=60)
 COLUMNS = ("day", "partner_id", "spend", "clicks")
+_WAITING = (
+    "select count(*) from pg_stat_activity"
+    " where datname = current_database() and wait_event_type = 'Lock'"
+)
 _NAMES = "select coalesce(array_agg(name), '{}') from pg_prepared_statements"
 
 
@@ -113,6 +120,30 @@ def test_a_mart_that_was_swapped_is_read_anew(own: ApiWarehouse) -> None:
         " notify oversight_data, 'daily_metrics'"
     )
     assert days(client, "2026-10-29") == ["2026-10-29"]
+
+
+def test_a_read_that_waits_for_a_swap_sees_what_the_swap_brought(own: ApiWarehouse) -> None:
+    """EXECUTE has its snapshot before it waits: of the new table it would see no row."""
+    client = own.client(own.key("waiting", organization=["alpha"]), ONE_CONNECTION)
+    assert days(client, "2026-10-30") == ["2026-10-30"]
+    swap = database.connect(own.settings)
+    try:
+        with swap.cursor() as cursor:
+            cursor.execute("lock table reporting.daily_metrics in access exclusive mode")
+            with ThreadPoolExecutor(1) as threads:
+                read = threads.submit(days, client, "2026-10-29")
+                wait_until(lambda: own.run(_WAITING) == [(1,)], 30)
+                cursor.execute(
+                    "create table reporting.new (like reporting.daily_metrics including all);"
+                    " insert into reporting.new select * from reporting.daily_metrics;"
+                    " grant select on reporting.new to oversight_reader;"
+                    " drop table reporting.daily_metrics;"
+                    " alter table reporting.new rename to daily_metrics"
+                )
+                swap.commit()
+                assert read.result() == ["2026-10-29", "2026-10-30"]
+    finally:
+        swap.close()
 
 
 def test_connections_that_keep_nothing_are_served_all_the_same(own: ApiWarehouse) -> None:

@@ -124,6 +124,7 @@ def test_an_engine_of_which_only_old_weeks_landed_has_no_data_through(
     warehouse.deploy(built.catalogue)
     assert freshness(warehouse, "only") == {
         "data_through": None,
+        "is_stale": False,
         "late_after": None,
         "sla_seconds": 900,
         "status": "fresh",
