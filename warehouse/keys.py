@@ -103,6 +103,23 @@ def create_key(
     return key
 
 
+def unknown_organizations(connection: Connection, ids: Sequence[str]) -> list[str]:
+    """Those of which nothing has landed and that no source declares; none before a deployment."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "select o.id from unnest(%s::text[]) with ordinality as o (id, place)"
+            " cross join (select content -> 'sources' as sources from metadata.catalogue"
+            " order by catalogue_id desc limit 1) as c"
+            " where o.id <> %s"
+            " and not exists (select from metadata.batch_tables where organization_id = o.id)"
+            " and not exists (select from jsonb_array_elements(c.sources) as s"
+            " where s ->> 'organization_value' = o.id)"
+            " order by o.place",
+            (list(ids), EVERYTHING),
+        )
+        return [str(row[0]) for row in cursor.fetchall()]
+
+
 def rotate_key(
     connection: Connection,
     name: str,

@@ -55,7 +55,7 @@ def create(
     as_json: bool,
 ) -> None:
     """Make a key and print it, the only time that it is shown."""
-    from warehouse.keys import create_key
+    from warehouse.keys import create_key, unknown_organizations
 
     scope = {"organization": list(organizations), "partner": list(partners) or ["*"]}
     expires_at = _from_now("--expires", expires) if expires else None
@@ -64,6 +64,12 @@ def create(
             connection, name=name, role=role, scope=scope, expires_at=expires_at, tier=tier
         )
     )
+    for unknown in _connected(lambda connection: unknown_organizations(connection, organizations)):
+        click.echo(
+            f"warning: nothing has landed of an organization {unknown!r} and no source declares it;"
+            " until some does, the key sees nothing of it",
+            err=True,
+        )
     _show(made, name, as_json)
 
 

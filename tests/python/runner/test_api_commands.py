@@ -5,10 +5,12 @@ import subprocess
 import sys
 
 import pytest
+from backfills import deploy
 from click.testing import CliRunner, Result
 
 from clusters import PROJECT_DIR
 from runner.cli import main
+from warehouse.catalogue import read_catalogue
 from warehouse.database import connect
 from warehouse.settings import Settings
 
@@ -105,6 +107,31 @@ def test_a_session_is_ended_by_its_id_and_forgotten_when_it_would_have_ended(
         cursor.execute("select jti from metadata.revoked_sessions order by 1")
         assert cursor.fetchall() == [("three",), ("two",)]
     connection.close()
+
+
+def test_a_key_of_an_organization_that_nobody_knows_is_made_with_a_warning(
+    oversight: Command, warehouse: Settings
+) -> None:
+    deploy(warehouse, read_catalogue(PROJECT_DIR))
+    made = oversight(
+        "key", "create", "odd", "--organization", "nosuch", "--organization", "default", "--json"
+    )
+    assert made.exit_code == 0, made.output
+    assert set(json.loads(made.stdout)) == {"name", "key"}
+    assert "warning: nothing has landed of an organization 'nosuch'" in made.stderr
+    assert "'default'" not in made.stderr
+    assert oversight("key", "create", "all", "--organization", "*").stderr == ""
+    connection = connect(warehouse, autocommit=True)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "insert into metadata.batches (engine, status, path)"
+            " values ('oversight', 'landed', '');"
+            " insert into metadata.batch_tables"
+            " (batch_id, engine, source_table, organization_id, extracted_through)"
+            " select batch_id, engine, 'spend', 'nosuch', now() from metadata.batches"
+        )
+    connection.close()
+    assert oversight("key", "create", "landed", "--organization", "nosuch").stderr == ""
 
 
 def test_a_name_is_taken_once(oversight: Command) -> None:
