@@ -46,6 +46,10 @@ class Callers:
         self._upstream = upstream
         self._known: OrderedDict[str, Known] = OrderedDict()
 
+    def has(self, token: str) -> bool:
+        """Whether the token was good when it was seen last."""
+        return _digest(token) in self._known
+
     def forget(self, token: str) -> None:
         """After the API refused the token: its holder is asked about at the next message."""
         self._known.pop(_digest(token), None)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
+import math
 import re
 import signal
 import socket
+import time
 from collections.abc import Sequence
 
 import structlog
 import uvicorn
+from limits import RateLimitItemPerMinute
+from limits.storage import MemoryStorage
+from limits.strategies import FixedWindowRateLimiter
 from mcp.server.lowlevel import Server
 from mcp.server.transport_security import TransportSecuritySettings
 from starlette.datastructures import Headers, MutableHeaders
@@ -25,7 +31,10 @@ from warehouse.errors import OversightError
 
 PATH = "/mcp"
 MOST_BODY_BYTES = 256 * 1024
+REFUSALS_PER_MINUTE = 60
+"""Of one address (of IPv6 a /64): all are refusals of this adapter's address to the API."""
 _MOST_CONNECTIONS = 64
+_REFUSALS = RateLimitItemPerMinute(REFUSALS_PER_MINUTE)
 _STOP_SECONDS = 5
 _BEARER = re.compile(r"Bearer +([A-Za-z0-9._~+/-]{1,4096}=*) *", re.IGNORECASE)
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
@@ -99,6 +108,7 @@ class Edge:
     def __init__(self, app: ASGIApp, callers: Callers) -> None:
         self._app = app
         self._callers = callers
+        self._refusals = FixedWindowRateLimiter(MemoryStorage())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -119,10 +129,19 @@ class Edge:
         token = token_of(Headers(scope=scope))
         if token is None:
             return _unauthorized("send an API key of Oversight: `Authorization: Bearer ov_...`")
+        network = _network(scope)
+        if not self._callers.has(token) and not self._refusals.test(_REFUSALS, network):
+            ends = self._refusals.get_window_stats(_REFUSALS, network).reset_time
+            wait = str(max(1, math.ceil(ends - time.time())))
+            return _too_many("too many keys from this address were refused", wait)
         try:
             await self._callers.known(token, within_seconds=CALL_SECONDS)
         except RefusedError as error:
+            if error.answer.status == 429:
+                wait = error.answer.headers.get("Retry-After", "60")
+                return _too_many(str(refused(error.answer)), wait)
             if error.answer.status == 401:
+                self._refusals.hit(_REFUSALS, network)
                 return _unauthorized(str(refused(error.answer)), error="invalid_token")
         except UnreachableError:
             pass  # Told to the agent by the tool that it calls.
@@ -153,6 +172,17 @@ def _restoring(send: Send) -> Send:
 def _unauthorized(detail: str, error: str | None = None) -> Response:
     challenge = 'Bearer realm="oversight"' + (f', error="{error}"' if error else "")
     return _error(401, detail, **{"WWW-Authenticate": challenge})
+
+
+def _too_many(detail: str, seconds: str) -> Response:
+    return _error(429, detail, **{"Retry-After": seconds})
+
+
+def _network(scope: Scope) -> str:
+    address = scope["client"][0] if scope.get("client") else ""
+    if ":" not in address:
+        return str(address)
+    return str(ipaddress.IPv6Network((address.partition("%")[0], 64), strict=False))
 
 
 def _error(status: int, detail: str, **headers: str) -> Response:

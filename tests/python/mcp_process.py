@@ -89,3 +89,28 @@ class McpServer:
         """Ask it to stop and give back its exit status."""
         self.process.terminate()
         return self.process.wait(STOP_SECONDS)
+
+
+def post(
+    server: McpServer,
+    method: str,
+    *,
+    headers: dict[str, str],
+    is_modern: bool = True,
+    seconds: float = START_SECONDS,
+    **parameters: Any,
+) -> httpx2.Response:
+    """One message as it goes over the wire, of the protocol of 2026 or of the one before."""
+    sent = {"Accept": "application/json, text/event-stream"}
+    if is_modern:
+        parameters["_meta"] = {
+            "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+            "io.modelcontextprotocol/clientCapabilities": {},
+        }
+        sent |= {"MCP-Protocol-Version": "2026-07-28", "Mcp-Method": method}
+        if "name" in parameters:
+            sent["Mcp-Name"] = parameters["name"][:1000]
+    body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": parameters}
+    with httpx2.Client(trust_env=False, timeout=seconds) as client:
+        answer: httpx2.Response = client.post(server.url, json=body, headers=sent | headers)
+        return answer

@@ -12,39 +12,14 @@ import httpx2
 import pytest
 from api_warehouse import OPERATORS_ONLY, ApiWarehouse
 from mcp import MCPError
-from mcp_process import McpServer, exactly, text_of
+from mcp_process import McpServer, exactly, post, text_of
 from scripted_api import BASE, ScriptedApi, json_reply
-from server_process import START_SECONDS, free_port
+from server_process import free_port
 
 from warehouse.database import connect
 from warehouse.keys import revoke_key
 
 SEPTEMBER = {"from": "2026-09-01", "to": "2026-09-30"}
-
-
-def post(
-    server: McpServer,
-    method: str,
-    *,
-    headers: dict[str, str],
-    is_modern: bool = True,
-    seconds: float = START_SECONDS,
-    **parameters: Any,
-) -> httpx2.Response:
-    """One message as it goes over the wire, of the protocol of 2026 or of the one before."""
-    sent = {"Accept": "application/json, text/event-stream"}
-    if is_modern:
-        parameters["_meta"] = {
-            "io.modelcontextprotocol/protocolVersion": "2026-07-28",
-            "io.modelcontextprotocol/clientCapabilities": {},
-        }
-        sent |= {"MCP-Protocol-Version": "2026-07-28", "Mcp-Method": method}
-        if "name" in parameters:
-            sent["Mcp-Name"] = parameters["name"][:1000]
-    body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": parameters}
-    with httpx2.Client(trust_env=False, timeout=seconds) as client:
-        answer: httpx2.Response = client.post(server.url, json=body, headers=sent | headers)
-        return answer
 
 
 def test_pages_by_cursor_are_all_the_rows(read_only: ApiWarehouse, running_mcp: McpServer) -> None:
