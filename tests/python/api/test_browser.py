@@ -65,6 +65,9 @@ def test_login_and_status_on_every_screen(
             expect(visitor.page.get_by_role("heading", name=heading, exact=True)).to_be_visible()
         expect(visitor.page.get_by_role("img", name="daily_metrics: longest wait")).to_have_count(2)
         visitor.shoot(picture_name("status", size, scheme))
+        marts = visitor.page.get_by_role("group", name="Marts")
+        if size == PHONE:
+            assert marts.evaluate("at => at.scrollWidth <= at.clientWidth"), "all is in sight"
         assert visitor.barriers() == []
         assert not visitor.is_too_wide()
         for summary in visitor.page.locator("summary").all():
