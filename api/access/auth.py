@@ -259,7 +259,12 @@ def may(principal: Principal, right: Right) -> bool:
 def require_right(principal: Principal, right: Right) -> None:
     """A problem (403) unless the principal's role has the right."""
     if right not in principal.rights:
-        raise ProblemError(403, "forbidden", f"the role {principal.role!r} may not do this")
+        raise ProblemError(
+            403,
+            "forbidden",
+            f"the role {principal.role!r} may not do this; it takes one that may {right}, by"
+            " seeds/roles.csv",
+        )
 
 
 def require_role(principal: Principal, readers: tuple[str, ...]) -> None:
