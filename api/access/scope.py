@@ -18,24 +18,32 @@ _BEGIN = SQL("""
 set transaction read only;
 set local role {role};
 set local statement_timeout = {milliseconds};
-select {settings};
+{hold}select {settings};
 """)
+# What has its snapshot before it waits for a swap of a table (EXECUTE, or anything of a repeatable
+# read) sees no row of the new one: so the wait comes first.
+_HOLD = SQL("lock table {} in access share mode;\n")
 
 
 def reading_as(
-    principal: Principal, *, scope_names: Iterable[str] = (), timeout_ms: int
+    principal: Principal, *, scope_names: Iterable[str] = (), timeout_ms: int, mart: str = ""
 ) -> Composable:
-    """The statements before a read; the ledgers' policies need organization and partner always."""
+    """The statements before a read; the ledgers' policies need organization and partner always.
+
+    A `mart` is held from then on, so that no full refresh swaps it under the read.
+    """
     names = sorted({*LEDGER_SCOPES, *scope_names})
-    return _beginning(tuple((name, setting(principal, name)) for name in names), timeout_ms)
+    settings = tuple((name, setting(principal, name)) for name in names)
+    return _beginning(settings, timeout_ms, mart)
 
 
 @lru_cache(maxsize=1000)
-def _beginning(settings: tuple[tuple[str, str], ...], timeout_ms: int) -> Composable:
+def _beginning(settings: tuple[tuple[str, str], ...], timeout_ms: int, mart: str) -> Composable:
     return Fixed(
         _BEGIN.format(
             role=Identifier(READER_ROLE),
             milliseconds=Literal(timeout_ms),
+            hold=_HOLD.format(Identifier("reporting", mart)) if mart else SQL(""),
             settings=SQL(", ").join(
                 SQL("set_config({}, {}, true)").format(
                     Literal(f"oversight.scope_{name}"), Literal(ids)

@@ -176,7 +176,12 @@ def _message(
     line = _csv_line if media_type == formats.CSV else _json_line
     return _BEGIN.format(
         **parts,
-        reading_as=reading_as(principal, scope_names=served.mart.scope, timeout_ms=timeout_ms),
+        reading_as=reading_as(
+            principal,
+            scope_names=served.mart.scope,
+            timeout_ms=timeout_ms,
+            mart=served.mart.name,
+        ),
         line=line(request.columns),
         position=place,
         limit=Literal(most + 1),

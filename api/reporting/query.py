@@ -48,9 +48,6 @@ select
     json_build_object({freshness})::text
 from times cross join bounds
 """)
-# EXECUTE takes its snapshot, then waits for a swap of the table under way, and of the new table
-# sees no row: so the wait is before it.
-_HOLD = SQL("lock table {} in access share mode;\n")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,11 +73,11 @@ def message(
     window = _window(request, position)
     after = position.after if position else ()
     return Call(
-        begin=SQL("").join(
-            [
-                reading_as(principal, scope_names=served.mart.scope, timeout_ms=timeout_ms),
-                _HOLD.format(Identifier(SCHEMA, served.mart.name)),
-            ]
+        begin=reading_as(
+            principal,
+            scope_names=served.mart.scope,
+            timeout_ms=timeout_ms,
+            mart=served.mart.name,
         ),
         compose=lambda: _statement(served, request, principal, position),
         known=served.statements,

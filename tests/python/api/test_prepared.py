@@ -1,9 +1,11 @@
 """Statements are prepared once per connection, whatever happens to it, and answer as plain ones."""
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import combinations
 
+import pytest
 from api_warehouse import DAILY, ApiWarehouse, Client, create_mart, json_of
 from daemons import wait_until
 
@@ -122,16 +124,26 @@ def test_a_mart_that_was_swapped_is_read_anew(own: ApiWarehouse) -> None:
     assert days(client, "2026-10-29") == ["2026-10-29"]
 
 
-def test_a_read_that_waits_for_a_swap_sees_what_the_swap_brought(own: ApiWarehouse) -> None:
-    """EXECUTE has its snapshot before it waits: of the new table it would see no row."""
-    client = own.client(own.key("waiting", organization=["alpha"]), ONE_CONNECTION)
-    assert days(client, "2026-10-30") == ["2026-10-30"]
+def exported_days(client: Client, first: str) -> list[str]:
+    csv = client.get(
+        "daily-metrics", {"Accept": "text/csv"}, fields="day", from_=first, to="2026-10-30"
+    )
+    return sorted(set(csv.text.split()) - {"day"})
+
+
+@pytest.mark.parametrize("read_days", [days, exported_days])
+def test_a_read_that_waits_for_a_swap_sees_what_the_swap_brought(
+    own: ApiWarehouse, read_days: Callable[[Client, str], list[str]]
+) -> None:
+    """What has its snapshot before it waits would see no row of the new table."""
+    client = own.client(own.key("waiting", organization=["alpha"]))
+    assert read_days(client, "2026-10-30") == ["2026-10-30"]
     swap = database.connect(own.settings)
     try:
         with swap.cursor() as cursor:
             cursor.execute("lock table reporting.daily_metrics in access exclusive mode")
             with ThreadPoolExecutor(1) as threads:
-                read = threads.submit(days, client, "2026-10-29")
+                read = threads.submit(read_days, client, "2026-10-29")
                 wait_until(lambda: own.run(_WAITING) == [(1,)], 30)
                 cursor.execute(
                     "create table reporting.new (like reporting.daily_metrics including all);"
