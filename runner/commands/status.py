@@ -13,8 +13,8 @@ def status(as_json: bool) -> None:
     """Show who leads, how fresh each mart is, the last run of each job, and what is wrong.
 
     It asks the database, so it tells the truth when no runner lives. `refreshed` and `last run`
-    say how long ago, `lag` how old the newest data is that all sources have in the mart; `kept` is
-    the share of the last 30 days' slots that met the SLA. Ends with 0 whatever it shows.
+    say how long ago, `waits` how long landed data has waited for the mart, which the SLA bounds;
+    `kept` is the share of the last 30 days' slots that met it. Ends with 0 whatever it shows.
     """
     from runner.status.read import read_status
     from warehouse.settings import load_settings

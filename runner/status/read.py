@@ -28,7 +28,7 @@ _PARTS = {
     "marts": """
         select
             m.mart, m.organization_id, m.status, m.last_refresh_at, m.data_through, m.lag_seconds,
-            m.sla_seconds, m.late_after, m.waiting_batches,
+            m.sla_seconds, m.late_after, m.waiting_since, m.waiting_batches,
             r.intervals as sla_intervals, r.met as sla_met, r.share::float as sla_share,
             r.goal::float as sla_goal, r.worst_lag_seconds::float as sla_worst_lag_seconds
         from metadata.mart_status as m

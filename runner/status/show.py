@@ -177,7 +177,7 @@ def fitting_widths(section: Section, width: int, gap: int) -> list[int]:
 
 def _marts(marts: Iterable[dict[str, Any]], now: datetime) -> Section:
     section = Section(
-        "marts", ["mart", "organization", "status", "refreshed>", "lag>", "SLA>", "kept>"]
+        "marts", ["mart", "organization", "status", "refreshed>", "waits>", "SLA>", "kept>"]
     )
     found = list(marts)
     for mart in found[:MOST_MARTS]:
@@ -187,7 +187,7 @@ def _marts(marts: Iterable[dict[str, Any]], now: datetime) -> Section:
                 mart["organization_id"] or "-",
                 mart["status"],
                 age(mart["last_refresh_at"], now),
-                age(mart["data_through"], now),
+                age(mart["waiting_since"], now),
                 duration(mart["sla_seconds"]),
                 share(mart["sla_share"]),
             ]
