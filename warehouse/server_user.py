@@ -146,7 +146,7 @@ def _check_private(path: Path, user_id: int) -> None:
 def _make_folder(path: Path, *, mode: int) -> None:
     try:
         if not path.exists():
-            path.mkdir(mode=mode, parents=True)
+            path.mkdir(mode=mode, parents=True, exist_ok=True)  # Another start may have made it.
             path.chmod(mode)
     except OSError as error:
         raise ServerError(
